@@ -1,0 +1,106 @@
+"""Stage one's artefact: one safetensors file with the palette, the tokenizer and what they were made for.
+
+Format `gss-prior/1`: tensors are the autoencoder's state dict; the header's metadata holds one JSON text under `gss`.
+Nothing in the file is executed when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+FORMAT = "gss-prior/1"
+
+
+@dataclass(frozen=True)
+class PriorArtefact:
+    """What stage one hands to stage two.
+
+    Args:
+        description: plain data: `classes` (names), `palette` (name), `tokenizer` (its settings), `inverse`, `data`, `size`.
+        ceiling: mIoU of labels -> tokens -> labels on validation data, in [0, 1].
+        state: tensors of the maskige autoencoder by name.
+    """
+
+    description: dict[str, Any]
+    ceiling: float
+    state: dict[str, Tensor]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file beside its target first and moves it there whole, so no half-written file has the name."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, "ceiling": self.ceiling, "description": self.description})
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(safetensors.torch.save(tensors, {"gss": text}))
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PriorArtefact:
+        """Reads a file that `save` wrote.
+
+        Raises:
+            ValueError: if the file is missing, damaged, or not a stage-one artefact.
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise ValueError(
+                f"no stage-one artefact at prior={source}: run `python -m gss.train stage=prior` with the same data "
+                "first, or give prior=PATH"
+            )
+        try:
+            with safetensors.safe_open(source, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("gss", "{}"))
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+            raise ValueError(f"prior={source} is damaged ({error}): run stage=prior again") from error
+        if header.get("format") != FORMAT:
+            raise ValueError(f"prior={source} is not a stage-one artefact: its format is {header.get('format')!r}")
+        return cls(header["description"], float(header["ceiling"]), state)
+
+    def check_matches(self, expected: Mapping[str, Any]) -> None:
+        """Refuses to be used where something else is configured.
+
+        Args:
+            expected: the description that the present configuration would give; compared are its classes, palette,
+                and the tokenizer's name, stride and vocabulary.
+
+        Raises:
+            ValueError: naming every difference with both values.
+        """
+        found, wanted = _identity(self.description), _identity(expected)
+        differences = [
+            f"{key} is {found[key]!r} in the artefact but {wanted[key]!r} in the configuration"
+            for key in wanted
+            if found[key] != wanted[key]
+        ]
+        if differences:
+            raise ValueError(
+                f"the stage-one artefact does not fit: {'; '.join(differences)}; "
+                "set these keys as the artefact has them, or run stage=prior again"
+            )
+
+
+def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    tokenizer = description["tokenizer"]
+    return {
+        "data.label_space.names": list(description["classes"]),
+        "maskige.palette": description["palette"],
+        "tokenizer.name": tokenizer["name"],
+        "tokenizer.stride": tokenizer["stride"],
+        "tokenizer.vocab_size": tokenizer["vocab_size"],
+    }

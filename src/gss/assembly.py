@@ -1,0 +1,118 @@
+"""From a resolved configuration (plain containers) to networks, and back from a checkpoint.
+
+Names in the configuration are looked up in registries; nothing that travels with weights is imported or executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from gss.artefact import PriorArtefact
+from gss.labels import LabelSpace
+from gss.maskige.inverse import SoftDistance
+from gss.maskige.palette import PALETTES
+from gss.maskige.transform import MaskigeTransform
+from gss.networks.backbone import TimmBackbone
+from gss.networks.conditioning import ConditioningNetwork
+from gss.networks.fusion import MultiLevelAggregation
+from gss.networks.heads import PIXEL_HEADS, FreeTokenHead, TiedTokenHead
+from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
+from gss.tokenizer import build_tokenizer
+
+Config = Mapping[str, Any]
+
+
+def describe_prior(config: Config, label_space: LabelSpace) -> dict[str, Any]:
+    """The description that a stage-one artefact of this configuration carries, as plain data."""
+    return {
+        "classes": list(label_space.names),
+        "palette": config["maskige"]["palette"],
+        "temperature": config["maskige"]["temperature"],
+        "tokenizer": dict(config["tokenizer"]),
+        "data": config["data"]["name"],
+        "size": list(config["data"]["size"]),
+    }
+
+
+def build_autoencoder(description: Config) -> MaskigeAutoencoder:
+    """A maskige autoencoder, not yet fitted or trained, from an artefact's description.
+
+    Raises:
+        ValueError: for a palette or tokenizer that does not exist.
+    """
+    palette = lookup(PALETTES, "maskige.palette", description["palette"])(len(description["classes"]))
+    tokenizer = build_tokenizer(**description["tokenizer"])
+    return MaskigeAutoencoder(MaskigeTransform(palette), tokenizer, SoftDistance(description["temperature"]))
+
+
+def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
+    """The maskige autoencoder that an artefact holds."""
+    autoencoder = build_autoencoder(artefact.description)
+    autoencoder.load_state_dict(artefact.state)
+    return autoencoder
+
+
+def build_segmenter(config: Config, num_classes: int, autoencoder: MaskigeAutoencoder | None) -> GenerativeSegmenter:
+    """The conditioning network of a configuration in front of a maskige autoencoder (None: the pixel twin).
+
+    Raises:
+        ValueError: for a backbone or head that does not exist.
+    """
+    head, stride = config["head"], config["tokenizer"]["stride"]
+    backbone = TimmBackbone(**config["backbone"])
+    fusion = MultiLevelAggregation(backbone.channels, **config["fusion"])
+    channels = config["fusion"]["channels"]
+    pixel_head = lookup(PIXEL_HEADS, "head.pixel", head["pixel"])(channels, num_classes, stride)
+    token_head = None if autoencoder is None else _token_head(head, channels, autoencoder)
+    network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride)
+    return GenerativeSegmenter(network, autoencoder)
+
+
+def is_pixel_twin(config: Config) -> bool:
+    """Whether the configured head scores pixels only, so that no stage-one artefact is needed."""
+    return bool(config["head"]["token"] is None)
+
+
+def restore_segmenter(checkpoint: Mapping[str, Any], prefix: str = "segmenter.") -> GenerativeSegmenter:
+    """The network of a `stage=conditioning` checkpoint, with its weights, in evaluation mode.
+
+    Args:
+        checkpoint: what the stage saved: `gss` holds plain data, `state_dict` the tensors.
+        prefix: of the segmenter's names in the state dict.
+
+    Raises:
+        ValueError: if the checkpoint is of another stage or another program.
+    """
+    record = checkpoint.get("gss")
+    if not record or record["stage"] != "conditioning":
+        found = f"stage={record['stage']}" if record else "another program"
+        raise ValueError(f"the checkpoint is of {found}: give checkpoint=PATH of a stage=conditioning run")
+    state = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()}
+    autoencoder = None
+    if record["prior"] is not None:
+        inner = "autoencoder."
+        held = {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
+        autoencoder = load_autoencoder(PriorArtefact(record["prior"], record["ceiling"], held))
+    config = {**record["config"], "backbone": {**record["config"]["backbone"], "pretrained": False, "weights": None}}
+    segmenter = build_segmenter(config, len(record["label_space"]["names"]), autoencoder)
+    segmenter.load_state_dict(state)
+    return segmenter.eval()
+
+
+def lookup(registry: Mapping[str, Any], key: str, name: str) -> Any:
+    """The entry of a registry, or a ValueError that names the config key and what there is."""
+    if name not in registry:
+        raise ValueError(f"unknown {key}={name!r}: one of {', '.join(registry)}")
+    return registry[name]
+
+
+def _token_head(head: Config, channels: int, autoencoder: MaskigeAutoencoder) -> nn.Module:
+    tokenizer = autoencoder.tokenizer
+    if head["token"] == "tied":
+        return TiedTokenHead(channels, autoencoder.code_class_probs(), tokenizer.log_usage())
+    if head["token"] == "free":
+        return FreeTokenHead(channels, tokenizer.vocab_size, head["hidden"])
+    raise ValueError(f"unknown head.token={head['token']!r}: one of tied, free")

@@ -1,0 +1,67 @@
+"""What a checkpoint of stage=conditioning holds, read for evaluation and prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gss.assembly import restore_segmenter
+from gss.callbacks.checkpoint_io import AtomicCheckpointIO
+from gss.labels import LabelSpace
+from gss.pipeline import GenerativeSegmenter
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """A trained segmenter and what it was trained for.
+
+    Args:
+        segmenter: in evaluation mode, on the CPU.
+        label_space: the classes.
+        config: the resolved configuration of the training run, as plain data.
+        ceiling: of its tokenizer on the validation data, in [0, 1]; None for the pixel twin.
+        prior: the description of its stage-one artefact; None for the pixel twin.
+    """
+
+    segmenter: GenerativeSegmenter
+    label_space: LabelSpace
+    config: dict[str, Any]
+    ceiling: float | None
+    prior: dict[str, Any] | None
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrainedSegmenter:
+        """Reads a checkpoint without executing anything in it.
+
+        Raises:
+            ValueError: if the file is missing, damaged, or not of stage=conditioning.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"no checkpoint={path}: give the last.ckpt or best.ckpt of a stage=conditioning run")
+        checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+        segmenter = restore_segmenter(checkpoint)
+        record = checkpoint["gss"]
+        return cls(
+            segmenter,
+            LabelSpace.from_dict(record["label_space"]),
+            record["config"],
+            record["ceiling"],
+            record["prior"],
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the network was trained at."""
+        height, width = self.config["data"]["size"]
+        return height, width
+
+    def readout(self, wanted: str | None) -> str:
+        """The readout to use: the wanted one, else the trained one.
+
+        Raises:
+            ValueError: if the segmenter does not have it.
+        """
+        trained = self.config["stage"]["readout"] if self.prior is not None else "pixel"
+        self.segmenter.check_readout(wanted or trained)
+        return wanted or trained

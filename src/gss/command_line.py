@@ -1,0 +1,92 @@
+"""How every command starts: Hydra composes and saves the configuration, then the run starts from the saved file.
+
+Child processes of a distributed run, and every trial of a sweep, start from that file too (`--resolved PATH`) and never
+from the command line, which each process would compose anew, with other folders and, in a sweep, other values.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gss.configuration import config_dir, register_resolvers
+from gss.overrides import check_overrides
+
+RESOLVED = "--resolved"
+RESULT_FILE = "result.json"
+Task = Callable[[DictConfig], dict[str, Any]]
+
+
+def run(task: Task, command: str, config_name: str) -> None:
+    """Runs a task as `python -m gss.<command>` or `gss-<command>`.
+
+    Args:
+        task: gets the composed configuration and returns plain results, kept as `result.json` in the run's folder.
+        command: train, evaluate or predict.
+        config_name: the primary configuration in `conf/`.
+
+    A ValueError is a user's mistake: its sentence is printed and the exit code is 2. With GSS_TRACEBACK=1 it is raised.
+    """
+    register_resolvers()
+    if RESOLVED in sys.argv[1:2]:
+        _one_sentence(lambda: _run_saved(task, Path(sys.argv[2])))
+        return
+    _one_sentence(lambda: check_overrides(config_name, sys.argv[1:]))
+    saved, failed = _compose(command, config_name)
+    if failed:
+        sys.exit(f"error: {len(failed)} of the sweep's runs failed: {', '.join(failed)}")
+    if saved is not None:
+        sys.argv[1:] = [RESOLVED, str(saved)]
+        _one_sentence(lambda: _run_saved(task, saved))
+
+
+def _compose(command: str, config_name: str) -> tuple[Path | None, list[str]]:
+    """Lets Hydra compose; gives the saved file of a single run (a sweep has run by then), and the failed trials."""
+    single: list[Path] = []
+    failed: list[str] = []
+
+    def job(config: DictConfig) -> float | None:
+        saved = Path(HydraConfig.get().runtime.output_dir) / "config.yaml"
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        _one_sentence(lambda: OmegaConf.save(config, saved, resolve=True))
+        if HydraConfig.get().mode == RunMode.RUN:
+            single.append(saved)
+            return None
+        if subprocess.run([sys.executable, "-m", f"gss.{command}", RESOLVED, str(saved)], check=False).returncode:
+            failed.append(f"{saved.parent.name} ({' '.join(HydraConfig.get().overrides.task)})")
+            return float("nan")
+        return json.loads((saved.parent / RESULT_FILE).read_text()).get("objective")
+
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)()
+    return (single[0] if single else None), failed
+
+
+def _run_saved(task: Task, saved: Path) -> None:
+    config = OmegaConf.load(saved)
+    assert isinstance(config, DictConfig)
+    OmegaConf.set_struct(config, True)
+    result = task(config)
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        (saved.parent / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _one_sentence(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except ValueError as error:
+        if os.environ.get("GSS_TRACEBACK"):
+            raise
+        logging.getLogger(__name__).debug("the error in full", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,208 @@
+"""SegmentationDataModule: any data set that can list its pairs, served to Lightning by steps, not epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gss.data.dataset import Sample, SegmentationDataset
+from gss.data.loaders import build_loader
+from gss.data.pairs import Pair, PairSource
+from gss.data.reading import read_labels
+from gss.data.sampler import EvaluationShard, TrainingDraws
+from gss.data.transforms import Augmentation, evaluation_transform, resize_labels, training_transform
+from gss.data.verify import num_threads, verify_pairs
+from gss.labels import LabelSpace
+
+
+class SegmentationDataModule(L.LightningDataModule):
+    """Photographs and labels in batches: image (B, 3, H, W) float32 [0, 1], labels (B, H, W) int64, names.
+
+    The train loader holds exactly the training's steps, so that one "epoch" is the whole training; the split
+    is reshuffled pass by pass underneath. Sharding over ranks happens here (the trainer needs
+    `use_distributed_sampler=False`).
+
+    Args:
+        name: of the data set, for artefacts and reports.
+        label_space: the classes.
+        splits: lists the pairs of each split; called only for splits in use.
+        size: (H, W) of what the network sees, pixels.
+        augmentation: what may change between two looks at a training photograph.
+        batch_size: photographs per training step and rank.
+        num_workers: reading processes per loader; 0 reads in the main process.
+        max_steps: training steps that the train loader has to serve.
+        eval_batch_size: photographs per evaluation step and rank.
+        seed: of shuffle and augmentation.
+        verify: check every file before training starts.
+        root: folder of the data set; the pair sources know it already, here it is only on record.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label_space: LabelSpace,
+        splits: Mapping[str, PairSource],
+        size: Sequence[int],
+        augmentation: Augmentation,
+        batch_size: int,
+        num_workers: int,
+        max_steps: int = 1,
+        eval_batch_size: int = 1,
+        seed: int = 0,
+        verify: bool = True,
+        root: str | Path | None = None,
+    ) -> None:
+        """Check the numbers; no file is touched."""
+        super().__init__()
+        self.name = name
+        self.label_space = label_space
+        self.splits = dict(splits)
+        self.size = _checked_size(size)
+        self.augmentation = augmentation
+        self.batch_size = _at_least(1, "batch_size", batch_size)
+        self.num_workers = _at_least(0, "num_workers", num_workers)
+        self.max_steps = _at_least(1, "max_steps", max_steps)
+        self.eval_batch_size = _at_least(1, "eval_batch_size", eval_batch_size)
+        self.seed = _at_least(0, "seed", seed)
+        self.verify = verify
+        self.root = root
+        self.eval_split = "val"
+        self._pairs: dict[str, list[Pair]] = {}
+        self._verified: set[str] = set()
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return self.label_space.num_classes
+
+    def prepare_data(self) -> None:
+        """Draw or find the files of the splits in use and check them; every fault in the data ends here.
+
+        Raises:
+            ValueError: one sentence that names the file and what is wrong with it.
+        """
+        for split in self._splits_in_use():
+            pairs = self.pairs(split)
+            if self.verify and split not in self._verified:
+                verify_pairs(pairs, self.label_space)
+                self._verified.add(split)
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the splits in use on every rank, so that a missing folder shows before any worker starts."""
+        for split in self._splits_in_use():
+            self.pairs(split)
+
+    def pairs(self, split: str) -> list[Pair]:
+        """List one split; the disk is searched at the first call only.
+
+        Raises:
+            ValueError: the split is not declared, or its files are not there.
+        """
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise ValueError(f"no split '{split}' in data set '{self.name}'; data.splits has {known}")
+        if split not in self._pairs:
+            self._pairs[split] = self.splits[split]()
+        return self._pairs[split]
+
+    def dataset(self, split: str, augment: bool = False) -> SegmentationDataset:
+        """Give one split as a data set of samples at `size`, with or without augmentation."""
+        pairs = self.pairs(split)
+        if augment:
+            transform = training_transform(self.size, self.augmentation)
+        else:
+            transform = evaluation_transform(self.size)
+        return SegmentationDataset(pairs, self.label_space, transform, self.seed)
+
+    def label_batches(self, split: str, batch_size: int = 16) -> Iterator[Tensor]:
+        """Give the label maps of a split in order and un-augmented, (B, H, W) int64, [0, K) or 255.
+
+        This is what a tokenizer is fitted to; photographs are not read. The last batch may be smaller.
+        """
+        todo = iter(self.pairs(split))
+        with ThreadPoolExecutor(max_workers=num_threads()) as pool:
+            while batch := list(islice(todo, batch_size)):
+                yield torch.from_numpy(np.stack(list(pool.map(self._label_map, batch)))).long()
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Serve all steps of the training, from the step on that the trainer has reached.
+
+        Raises:
+            ValueError: the trainer is to take more steps than there are batches.
+        """
+        trainer, data = self.trainer, self.dataset("train", augment=True)
+        if trainer and trainer.max_steps > self.max_steps:  # Lightning would start over with the same batches
+            raise ValueError(
+                f"the trainer takes {trainer.max_steps} steps, but the data serve {self.max_steps}; "
+                "set both through the key max_steps"
+            )
+        batches_per_step = trainer.accumulate_grad_batches if trainer else 1
+        rank, world_size = self._place()
+        draws = TrainingDraws(
+            num_pairs=len(data),
+            batch_size=self.batch_size,
+            num_steps=self.max_steps * batches_per_step,
+            seed=self.seed,
+            first_step=trainer.global_step * batches_per_step if trainer else 0,
+            rank=rank,
+            world_size=world_size,
+        )
+        return build_loader(data, draws, self.batch_size, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Serve this rank's share of `eval_split`, in order."""
+        return self._evaluation_loader(self.eval_split)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Serve this rank's share of the test split, in order."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Sample]:
+        """Build a loader that visits each pair exactly once over all ranks."""
+        data = self.dataset(split)
+        rank, world_size = self._place()
+        shard = EvaluationShard(len(data), rank, world_size)
+        return build_loader(data, shard, self.eval_batch_size, self.num_workers)
+
+    def _place(self) -> tuple[int, int]:
+        """Give the rank of this process and the number of processes; (0, 1) without a trainer."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _label_map(self, pair: Pair) -> NDArray[np.uint8]:
+        """Read one label map at the network's input size, (H, W) uint8."""
+        labels = read_labels(pair.labels, self.label_space)
+        return resize_labels(labels, self.size)
+
+    def _splits_in_use(self) -> tuple[str, ...]:
+        """Name the splits that the trainer's present task reads; without a trainer, those of a training."""
+        task = self.trainer.state.fn if self.trainer else None
+        splits = {"validate": (self.eval_split,), "test": ("test",), "predict": ()}
+        return splits.get(task or "fit", ("train", self.eval_split))
+
+
+def _checked_size(size: Sequence[int]) -> tuple[int, int]:
+    """Refuse anything but two positive whole numbers."""
+    if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
+        raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
+    return size[0], size[1]
+
+
+def _at_least(least: int, name: str, value: int) -> int:
+    """Refuse anything but whole numbers from the smallest sensible one on."""
+    if type(value) is not int or value < least:
+        raise ValueError(
+            f"{name} must be a whole number of at least {least}, got {value!r}; mend data.{name}"
+        )
+    return value

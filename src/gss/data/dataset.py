@@ -1,0 +1,77 @@
+"""SegmentationDataset: from a pair of files to tensors; augmentation is a function of seed and draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gss.data.pairs import Pair
+from gss.data.reading import read_image, read_labels, require_same_size
+from gss.data.sampler import Draw
+from gss.labels import LabelSpace
+
+
+class Sample(TypedDict):
+    """One item: `image` (3, H, W) float32 [0, 1], `labels` (H, W) int64 in [0, K) or 255, `name`."""
+
+    image: Tensor
+    labels: Tensor
+    name: str
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Read pairs and bring them to one size.
+
+    Training asks for `Draw(index, number)`: the number, unique over the whole training, seeds the
+    augmentation together with `seed`, so that a draw looks the same from any worker and no two draws share
+    their randomness (albumentations 2.0.8 by itself repeats its draws in every worker and epoch). Evaluation
+    asks by plain index.
+
+    Args:
+        pairs: files of the split.
+        label_space: translates file ids to train ids.
+        transform: albumentations pipeline that ends at the network's input size.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], label_space: LabelSpace, transform: A.Compose, seed: int = 0
+    ) -> None:
+        """Store the parts; nothing is read before an item is asked for."""
+        self.pairs = pairs
+        self.label_space = label_space
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.pairs)
+
+    def __getitem__(self, request: Draw | int) -> Sample:
+        """Read, check and transform one pair.
+
+        Raises:
+            ValueError: a file is broken, or labels and photograph do not match.
+        """
+        draw = request if isinstance(request, Draw) else Draw(request, request)
+        pair = self.pairs[draw.index]
+        image, labels = read_image(pair.image), read_labels(pair.labels, self.label_space)
+        require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
+        self.transform.set_random_seed(draw_seed(self.seed, draw.number))
+        seen = self.transform(image=image, mask=labels)
+        return Sample(
+            image=torch.from_numpy(seen["image"].transpose(2, 0, 1).astype(np.float32, order="C") / 255),
+            labels=torch.from_numpy(seen["mask"].astype(np.int64, order="C")),
+            name=pair.name,
+        )
+
+
+def draw_seed(seed: int, number: int) -> int:
+    """Mix the run's seed and a draw's number into 32 bits that share nothing with neighbouring draws."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

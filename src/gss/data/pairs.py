@@ -1,0 +1,19 @@
+"""Pair: one photograph and the file that holds its labels. A pair source lists the pairs of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Pair(NamedTuple):
+    """One photograph, its label file, and the name under which results of it are reported."""
+
+    image: Path
+    labels: Path
+    name: str
+
+
+PairSource = Callable[[], list[Pair]]
+"""Lists one split when called, and not before: a split nobody asks for may be absent from the disk."""

@@ -1,0 +1,110 @@
+"""Read photographs and label files from disk, unchanged and fully, or say in one sentence why not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from gss.data.pairs import Pair
+from gss.labels import LabelSpace
+
+_LABEL_MODES = ("L", "P")  # 8-bit grey and palette: the two whose stored bytes are the ids themselves
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_ORIENTATION = 0x0112
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read a photograph as (H, W, 3) uint8 RGB, upright.
+
+    The camera's EXIF orientation is applied; grey, palette, RGBA (alpha dropped), CMYK and 16-bit grey
+    photographs become RGB.
+
+    Raises:
+        ValueError: the file is missing, not an image, or truncated.
+    """
+    with _opened(path, "photograph") as picture:
+        ImageOps.exif_transpose(picture, in_place=True)
+        if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
+            return np.asarray(Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB"))
+        return np.asarray(picture.convert("RGB"))
+
+
+def read_labels(path: Path, label_space: LabelSpace) -> NDArray[np.uint8]:
+    """Read a label file as (H, W) uint8 train ids, [0, K) or 255.
+
+    Palette files give their indices, not their colours; modes whose ids would need a conversion are refused.
+
+    Raises:
+        ValueError: the file is missing, broken, not single-channel 8-bit, or holds undeclared ids.
+    """
+    with _opened(path, "label file") as picture:
+        mode, raw = picture.mode, np.asarray(picture)
+    if mode not in _LABEL_MODES:
+        raise ValueError(
+            f"label file '{path}' has mode {mode}, but class ids need one 8-bit channel (mode L or P); "
+            "save the ids themselves, not their colours"
+        )
+    return label_space.to_train_ids(raw, str(path))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Give the upright (height, width) of a photograph from its header, and check that the file is whole.
+
+    Raises:
+        ValueError: the file is missing, not an image, or truncated.
+    """
+    with _opened(path, "photograph") as picture:
+        width, height = picture.size
+        sideways = _orientation(picture) in _SIDEWAYS
+        _check_whole(picture)
+    return (width, height) if sideways else (height, width)
+
+
+def require_same_size(pair: Pair, image: tuple[int, int], labels: tuple[int, int]) -> None:
+    """Refuse labels of another (height, width) than their photograph.
+
+    Raises:
+        ValueError: the sizes differ; names the label file and both sizes.
+    """
+    if image != labels:
+        raise ValueError(
+            f"label file '{pair.labels}' is {labels[0]}x{labels[1]} pixels (height x width), but its "
+            f"photograph '{pair.image}' is {image[0]}x{image[1]}; give both the same size"
+        )
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Give the EXIF orientation; for PNG only from the header, since Pillow would decode the whole file."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1
+    return int(picture.getexif().get(_ORIENTATION, 1))
+
+
+def _check_whole(picture: Image.Image) -> None:
+    """Find truncation without paying for a full decode.
+
+    PNG carries checksums, which `verify` walks. `verify` ignores JPEG, where decoding at the smallest
+    scale still reads the whole stream. Anything else is decoded.
+    """
+    if picture.format == "PNG":
+        picture.verify()
+        return
+    picture.draft(None, (1, 1))
+    picture.load()
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+    """Open an image and turn every way of being broken into one sentence that names the file."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except _BROKEN as error:
+        raise ValueError(f"cannot read {what} '{path}' ({error}); replace the file") from error

@@ -1,0 +1,50 @@
+"""Losses of both stages, each the mean over what is labelled; a batch without labels costs exactly zero."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gss.labels import IGNORE
+
+
+def token_divergence(prior_logits: Tensor, tokens: Tensor, token_valid: Tensor) -> Tensor:
+    """KL(q(z | labels) || p(z | image)) per token, in nats (equation 5).
+
+    The posterior is one-hot, so its entropy is zero and the divergence is the cross-entropy of the token. The released
+    code divides by all positions; here the mean runs over the valid ones, so ignored area does not shrink the step.
+
+    Args:
+        prior_logits: (B, V, h, w) float.
+        tokens: (B, h, w) int64 in [0, V).
+        token_valid: (B, h, w) bool.
+
+    Returns:
+        Scalar float32; 0 where no token is valid.
+
+    Raises:
+        ValueError: if a token lies outside [0, V).
+    """
+    vocab_size = prior_logits.shape[1]
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
+        raise ValueError(
+            f"tokens reach from {int(tokens.min())} to {int(tokens.max())}, outside the vocabulary of {vocab_size}: "
+            "the prior and the conditioning network differ, train stage=conditioning with the same prior=PATH"
+        )
+    target = torch.where(token_valid, tokens, -100)
+    return _mean_cross_entropy(prior_logits, target, -100)
+
+
+def pixel_loss(pixel_logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the pixel head over labelled pixels: (B, K, H, W) float and (B, H, W) int64 to a scalar."""
+    return _mean_cross_entropy(pixel_logits, labels, IGNORE)
+
+
+def reconstruction_loss(decoded: Tensor, maskige: Tensor) -> Tensor:
+    """Mean squared colour distance |D(z) - X(c)|^2 of stage one (equation 4): two (B, 3, H, W) in [0, 1] to a scalar."""
+    return nn.functional.mse_loss(decoded, maskige) * 3
+
+
+def _mean_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    total = nn.functional.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="sum")
+    return total / (target != ignore_index).sum().clamp(min=1)

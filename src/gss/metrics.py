@@ -1,0 +1,83 @@
+"""Scores from ONE confusion matrix over the whole data set, as the benchmarks compute them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from gss.labels import IGNORE
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in [0, 1]; nan for a class that occurs neither in the labels nor in the prediction.
+
+    Args:
+        miou: mean intersection over union of the classes that occur.
+        macc: mean recall of the classes that occur in the labels.
+        aacc: share of labelled pixels that are right.
+        per_class: IoU by class name.
+    """
+
+    miou: float
+    macc: float
+    aacc: float
+    per_class: dict[str, float]
+
+
+class ConfusionMatrix(Metric):
+    """Counts of (true class, predicted class) over all labelled pixels seen, summed over processes.
+
+    `torchmetrics.segmentation.MeanIoU` averages per picture and cannot leave out ignored pixels; benchmarks pool.
+
+    Args:
+        num_classes: K.
+    """
+
+    full_state_update = False
+    matrix: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted_labels: Tensor, labels: Tensor) -> None:
+        """Adds a batch: two (B, H, W) int64; predicted in [0, K), labels in [0, K) or 255, which is left out."""
+        labelled = labels != IGNORE
+        cell = labels[labelled] * self.num_classes + predicted_labels[labelled]
+        counts = torch.bincount(cell, minlength=self.num_classes**2)
+        self.matrix += counts.view(self.num_classes, self.num_classes)
+
+    def compute(self) -> Tensor:
+        """The matrix (K, K) int64, true class by row."""
+        return self.matrix
+
+
+def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
+    """mIoU, mean and overall accuracy of a confusion matrix.
+
+    Args:
+        matrix: (K, K) integer counts, true class by row, predicted class by column.
+        names: K class names.
+    """
+    counts = matrix.double().cpu()
+    hit, true, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    iou = hit / (true + predicted - hit)  # 0 / 0 = nan: the class is absent
+    recall = hit / true
+    return Scores(
+        miou=_mean_present(iou),
+        macc=_mean_present(recall),
+        aacc=float(hit.sum() / counts.sum()),
+        per_class={name: float(value) for name, value in zip(names, iou, strict=True)},
+    )
+
+
+def _mean_present(values: Tensor) -> float:
+    present = values[~values.isnan()]
+    return float(present.mean()) if len(present) else math.nan

@@ -1,0 +1,70 @@
+"""One line of the panel: what is known about a photograph, and the pictures drawn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from gss.labels import LabelSpace
+from gss.overlay import Pixels, colour_labels, to_pixels
+from gss.panels.readings import error_map, heat, share_right, uncertainty
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PanelRow:
+    """All that is known about one photograph; None for what the network does not make (the pixel twin).
+
+    Args:
+        name: the photograph's name.
+        image: (3, H, W) float32 in [0, 1].
+        labels: (H, W) int64 train ids, 255 = ignore.
+        maskige: (3, H, W) float32 in [0, 1], X(labels).
+        decoded_maskige: (3, H, W) float32 in [0, 1], generated from the photograph.
+        predicted_labels: (H, W) int64 train ids.
+        class_probs: (K, H, W) float32, sums to 1 over K.
+    """
+
+    name: str
+    image: Tensor
+    labels: Tensor
+    maskige: Tensor | None
+    decoded_maskige: Tensor | None
+    predicted_labels: Tensor
+    class_probs: Tensor
+
+    def __post_init__(self) -> None:
+        """Hold the pictures to one size."""
+        size = self.image.shape[-2:]
+        pictures = (self.labels, self.maskige, self.decoded_maskige, self.predicted_labels, self.class_probs)
+        assert all(picture is None or picture.shape[-2:] == size for picture in pictures), self.name
+
+
+class Cell(NamedTuple):
+    """One picture: its pixels, (H, W, 3) uint8, whether shrinking may blend them, and its caption."""
+
+    pixels: Pixels | None
+    blend: bool = False
+    caption: str = ""
+
+
+def cells(row: PanelRow, label_space: LabelSpace) -> dict[str, Cell]:
+    """Draw a row's pictures at their own size, by column title, from left to right."""
+    right = share_right(row.labels, row.predicted_labels)
+    doubt = uncertainty(row.class_probs)
+    errors = error_map(row.image, row.labels, row.predicted_labels)
+    return {
+        "photograph": Cell(to_pixels(row.image), blend=True, caption=row.name),
+        "labels": Cell(colour_labels(row.labels, label_space)),
+        "maskige": _maskige(row.maskige),
+        "decoded maskige": _maskige(row.decoded_maskige),
+        "predicted labels": Cell(colour_labels(row.predicted_labels, label_space)),
+        "error map": Cell(errors, caption="no labels" if right is None else f"{100 * right:.1f} % right"),
+        "uncertainty": Cell(heat(doubt), blend=True, caption=f"mean {doubt.mean():.2f}"),
+    }
+
+
+def _maskige(maskige: Tensor | None) -> Cell:
+    return Cell(None if maskige is None else to_pixels(maskige))

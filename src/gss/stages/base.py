@@ -1,0 +1,95 @@
+"""What both stages share: optimiser, scores from pooled confusion matrices, and what a checkpoint records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from gss.labels import LabelSpace
+from gss.metrics import ConfusionMatrix, scores
+from gss.stages.optimisation import Optimisation
+
+
+class Batch(TypedDict):
+    """What the data module serves: `image` (B, 3, H, W) float32 [0, 1], `labels` (B, H, W) int64, B names."""
+
+    image: Tensor
+    labels: Tensor
+    name: list[str]
+
+
+class Stage(L.LightningModule):
+    """A LightningModule that only orchestrates: networks, losses and metrics are made elsewhere.
+
+    Args:
+        label_space: the classes.
+        optimisation: optimiser and schedule; None where nothing is trained.
+        record: plain data kept in every checkpoint under `gss` (configuration, classes, prior), from which
+            `gss.assembly` rebuilds the networks.
+        scored: names of the predictions that are scored, each in its own confusion matrix.
+    """
+
+    stage_name: str
+
+    def __init__(
+        self, label_space: LabelSpace, optimisation: Optimisation | None, record: Mapping[str, Any], scored: tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        self.label_space, self.optimisation = label_space, optimisation
+        self.record = {"stage": self.stage_name, "label_space": label_space.to_dict(), **record}
+        self.confusion = nn.ModuleDict({name: ConfusionMatrix(label_space.num_classes) for name in scored})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW or what the config says, with the schedule stepped per step, not per epoch."""
+        assert self.optimisation is not None
+        optimizer, schedule = self.optimisation.build(self)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Stops when processes of one run were started with different configurations.
+
+        Raises:
+            ValueError: with the fingerprints found.
+        """
+        if self.trainer.world_size > 1:
+            mine = hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()[:12]
+            found: list[str | None] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(found, mine)
+            if len(set(found)) > 1:
+                raise ValueError(f"the processes of this run have different configurations: {found}; restart them")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the record: plain containers, so that the file loads with `weights_only=True`."""
+        checkpoint["gss"] = self.record
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to resume from the other stage.
+
+        Raises:
+            ValueError: naming both stages.
+        """
+        found = checkpoint.get("gss", {}).get("stage")
+        if found != self.stage_name:
+            raise ValueError(f"resume names a checkpoint of stage={found}, but this run is stage={self.stage_name}")
+
+    def on_validation_epoch_start(self) -> None:
+        """Empties the confusion matrices."""
+        for matrix in self.confusion.values():
+            matrix.reset()
+
+    def log_scores(self, name: str, prefix: str, per_class: bool) -> float:
+        """Logs mIoU, mAcc and aAcc of one pooled matrix under a prefix, and returns the mIoU in [0, 1]."""
+        result = scores(self.confusion[name].compute(), self.label_space.names)
+        values = {f"{prefix}/miou": result.miou, f"{prefix}/macc": result.macc, f"{prefix}/aacc": result.aacc}
+        if per_class:
+            values |= {f"{prefix}/iou/{name}": value for name, value in result.per_class.items()}
+        # the matrix is already summed over processes
+        self.log_dict({key: torch.tensor(value) for key, value in values.items()}, sync_dist=False)
+        return result.miou

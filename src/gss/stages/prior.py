@@ -1,0 +1,99 @@
+"""stage=prior: latent posterior learning, the paper's stage I (equations 4 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gss.artefact import PriorArtefact
+from gss.labels import LabelSpace
+from gss.losses import reconstruction_loss
+from gss.panels import PanelRow
+from gss.pipeline import MaskigeAutoencoder
+from gss.progress import track
+from gss.stages.base import Batch, Stage
+from gss.stages.optimisation import Optimisation
+
+
+class PriorStage(Stage):
+    """Trains a learned tokenizer on maskiges and measures the ceiling of any tokenizer.
+
+    A training-free tokenizer has no parameter to optimise: it is fitted before, and this module only validates it.
+
+    Args:
+        autoencoder: maskige transform, tokenizer and inverse.
+        label_space: the classes.
+        optimisation: optimiser and schedule of a learned tokenizer.
+        record: plain data for the checkpoint; `prior` is the artefact's description.
+        commitment_weight: of the quantizer's own loss beside the reconstruction.
+    """
+
+    stage_name = "prior"
+
+    def __init__(
+        self,
+        autoencoder: MaskigeAutoencoder,
+        label_space: LabelSpace,
+        optimisation: Optimisation,
+        record: Mapping[str, Any],
+        commitment_weight: float = 0.25,
+    ) -> None:
+        super().__init__(label_space, optimisation, record, scored=("ceiling",))
+        self.autoencoder = autoencoder
+        self.commitment_weight = commitment_weight
+
+    def setup(self, stage: str) -> None:
+        """Fits a training-free tokenizer to the training labels, once, and shares it with all processes."""
+        super().setup(stage)
+        if not self.autoencoder.tokenizer.trainable:
+            if self.trainer.is_global_zero:
+                self._fit_tokenizer()
+            self.autoencoder.tokenizer = self.trainer.strategy.broadcast(self.autoencoder.tokenizer)
+
+    @property
+    def palette(self) -> Tensor:
+        """The maskige colours (K, 3) float32 in [0, 1]."""
+        return self.autoencoder.transform.colours
+
+    def _fit_tokenizer(self) -> None:
+        transform, datamodule = self.autoencoder.transform, self.trainer.datamodule  # type: ignore[attr-defined]
+        batches = (transform.paint(labels) for labels in datamodule.label_batches("train"))
+        maskiges = track(batches, "stage=prior painting training labels", unit="batches")
+        self.autoencoder.tokenizer.fit(maskiges, transform.colours, transform.ignore_colour)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Reconstruction of the maskige plus the quantizer's commitment."""
+        maskige = self.autoencoder.transform.paint(batch["labels"])
+        result = self.autoencoder.tokenizer.reconstruct(maskige)
+        reconstruction = reconstruction_loss(result.maskige, maskige)
+        loss = reconstruction + self.commitment_weight * result.commitment
+        self.log_dict({"train/loss": loss, "train/reconstruction": reconstruction}, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Labels through tokens and back, against the labels."""
+        self.confusion["ceiling"].update(self.autoencoder.reconstruct(batch["labels"]).labels, batch["labels"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the ceiling."""
+        self.log("val/ceiling", torch.tensor(self.log_scores("ceiling", "val", per_class=True)), prog_bar=True)
+
+    def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
+        """Rows that show the reconstruction of the first `limit` label maps."""
+        labels = batch["labels"][:limit]
+        maskige, result = self.autoencoder.transform.paint(labels), self.autoencoder.reconstruct(labels)
+        assert result.maskige is not None
+        return [
+            PanelRow(*row)
+            for row in zip(
+                batch["name"], batch["image"], labels, maskige, result.maskige, result.labels, result.class_probs,
+                strict=False,
+            )
+        ]
+
+    def artefact(self, ceiling: float) -> PriorArtefact:
+        """What stage two needs, with the measured ceiling in [0, 1]."""
+        return PriorArtefact(dict(self.record["prior"]), ceiling, self.autoencoder.state_dict())

@@ -1,0 +1,142 @@
+"""Runs a stage from its parts: data checked, networks assembled, trained, measured, and the result written."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from gss.artefact import PriorArtefact
+from gss.assembly import build_autoencoder, build_segmenter, describe_prior, is_pixel_twin, load_autoencoder, lookup
+from gss.callbacks.checkpoint_io import AtomicCheckpointIO
+from gss.data.datamodule import SegmentationDataModule
+from gss.stages.base import Stage
+from gss.stages.conditioning import ConditioningStage
+from gss.stages.optimisation import Optimisation
+from gss.stages.prior import PriorStage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What a run is made of besides the networks."""
+
+    datamodule: SegmentationDataModule
+    optimisation: Optimisation
+    callbacks: list[Callback]
+    loggers: list[Logger]
+
+
+def run_stage(config: Mapping[str, Any], parts: RunParts) -> dict[str, Any]:
+    """Runs `config["stage"]["name"]` and gives its figures.
+
+    Args:
+        config: the resolved configuration as plain data.
+        parts: data module, optimisation, callbacks and loggers made from it.
+
+    Returns:
+        Validation figures by log key, `objective` (the stage's monitored figure), and `prior` or `checkpoint`.
+
+    Raises:
+        ValueError: for any mistake in data or configuration, before training starts.
+    """
+    L.seed_everything(config["seed"], verbose=False)
+    runner = lookup({"prior": _run_prior, "conditioning": _run_conditioning}, "stage", config["stage"]["name"])
+    parts.datamodule.prepare_data()
+    trainer = build_trainer(config, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip)
+    for logger in parts.loggers:
+        logger.log_hyperparams(dict(config))
+    try:
+        result: dict[str, Any] = runner(config, parts, trainer)
+    finally:
+        for logger in parts.loggers:
+            logger.finalize("finished")
+    result["objective"] = result[config["stage"]["monitor"]]
+    return result
+
+
+def build_trainer(
+    config: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger], gradient_clip: float = 0.0
+) -> L.Trainer:
+    """A Trainer that counts steps, on the configured hardware.
+
+    Raises:
+        ValueError: if the hardware asks for an accelerator that is not there.
+    """
+    hardware = dict(config["hardware"])
+    if hardware["accelerator"] == "gpu" and not torch.cuda.is_available():
+        raise ValueError("hardware.accelerator=gpu, but no CUDA device was found: choose hardware=cpu")
+    return L.Trainer(
+        **hardware,
+        max_steps=config.get("max_steps", -1),
+        val_check_interval=min(config.get("val_every", 1), config.get("max_steps", 1)),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=gradient_clip or None,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,  # the data module shards, without padding in evaluation
+        enable_model_summary=False,
+        log_every_n_steps=10,
+        default_root_dir=config["paths"]["run"],
+        enable_checkpointing=bool(callbacks),
+    )
+
+
+def _run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
+    label_space = parts.datamodule.label_space
+    description = describe_prior(config, label_space)
+    autoencoder = build_autoencoder(description)
+    record = {"config": dict(config), "prior": description}
+    commitment = config["stage"]["commitment_weight"]
+    stage = PriorStage(autoencoder, label_space, parts.optimisation, record, commitment)
+    if autoencoder.tokenizer.trainable:
+        _fit(trainer, stage, parts.datamodule, config["resume"])
+    figures = _validate(trainer, stage, parts.datamodule)
+    if trainer.is_global_zero:
+        stage.artefact(figures["val/ceiling"]).save(config["prior"])
+        log.info("stage=prior: ceiling %.4f, artefact %s", figures["val/ceiling"], config["prior"])
+    return {**figures, "prior": config["prior"]}
+
+
+def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
+    datamodule, artefact = parts.datamodule, None
+    if not is_pixel_twin(config):
+        artefact = PriorArtefact.load(config["prior"])
+        artefact.check_matches(describe_prior(config, datamodule.label_space))
+    autoencoder = None if artefact is None else load_autoencoder(artefact)
+    segmenter = build_segmenter(config, datamodule.num_classes, autoencoder)
+    record = {
+        "config": dict(config),
+        "prior": None if artefact is None else artefact.description,
+        "ceiling": None if artefact is None else artefact.ceiling,
+    }
+    settings = {key: config["stage"][key] for key in ("ignore_policy", "token_weight", "pixel_weight")}
+    readout = config["stage"]["readout"] if artefact else "pixel"
+    stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
+    _fit(trainer, stage, datamodule, config["resume"])
+    figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+    last = Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt"
+    log.info("stage=conditioning: mIoU %.4f, checkpoint %s", figures.get("val/miou", math.nan), last)
+    return {**figures, "checkpoint": str(last)}
+
+
+def _fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, resume: str | None) -> None:
+    if resume is not None and not Path(resume).is_file():
+        raise ValueError(f"resume={resume} is not a file: give the checkpoint of a run, e.g. checkpoints/last.ckpt")
+    trainer.fit(stage, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+
+
+def _validate(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule) -> dict[str, float]:
+    (figures,) = trainer.validate(stage, datamodule=datamodule, verbose=False)
+    return {key: float(value) for key, value in figures.items()}

@@ -1,0 +1,26 @@
+"""Tokenizers: a maskige as a grid of discrete tokens, and back (q and p_theta of the paper)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gss.tokenizer.patches import PatchDictionary
+from gss.tokenizer.protocol import Tokenizer
+from gss.tokenizer.vqvae import VQVAE
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {"patches": PatchDictionary, "vqvae": VQVAE}
+
+
+def build_tokenizer(name: str, **settings: Any) -> Tokenizer:
+    """The tokenizer that the config group `tokenizer` names.
+
+    Args:
+        name: a key of `TOKENIZERS`.
+        settings: keyword arguments of that class.
+
+    Raises:
+        ValueError: if there is no tokenizer of that name.
+    """
+    if name not in TOKENIZERS:
+        raise ValueError(f"unknown tokenizer.name={name!r}: one of {', '.join(sorted(TOKENIZERS))}")
+    return TOKENIZERS[name](**settings)

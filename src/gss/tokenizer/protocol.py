@@ -1,0 +1,88 @@
+"""What every tokenizer does: maskige -> tokens -> maskige, also from a distribution over tokens."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What tokens decode to.
+
+    Args:
+        maskige: (B, 3, H, W) float32 in [0, 1].
+        class_probs: (B, K, H, W) float32 summing to 1 over K where the tokenizer itself knows classes; None where it
+            speaks in colours only and the inverse X^-1 has to read them.
+    """
+
+    maskige: Tensor
+    class_probs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One training pass of a learned tokenizer.
+
+    Args:
+        maskige: (B, 3, H, W) float, the reconstruction.
+        tokens: (B, h, w) int64 in [0, V).
+        commitment: scalar, the quantizer's own loss.
+    """
+
+    maskige: Tensor
+    tokens: Tensor
+    commitment: Tensor
+
+
+class Tokenizer(nn.Module, ABC):
+    """Turns a maskige into tokens and tokens into a maskige.
+
+    A class sets `trainable`: True is trained by gradient on `reconstruct`, False is fitted once by `fit`.
+    """
+
+    stride: int
+    vocab_size: int
+    trainable: bool
+
+    @abstractmethod
+    def encode(self, maskige: Tensor) -> Tensor:
+        """The posterior's argmax: (B, 3, H, W) float in [0, 1] to tokens (B, H/stride, W/stride) int64 in [0, V)."""
+
+    @abstractmethod
+    def decode(self, tokens: Tensor) -> Decoded:
+        """Tokens (B, h, w) int64 in [0, V) to a maskige of (B, 3, h * stride, w * stride)."""
+
+    @abstractmethod
+    def decode_expected(self, token_probs: Tensor) -> Decoded:
+        """Decodes the expected embedding under token_probs (B, V, h, w) float, which sums to 1 over V."""
+
+    @abstractmethod
+    def log_usage(self) -> Tensor:
+        """Log of each token's share of the training cells: (V,) float32."""
+
+    def fit(
+        self,
+        maskiges: Iterable[Tensor],
+        colours: Tensor,
+        ignore_colour: Tensor,
+        on_iteration: Callable[[int], None] = lambda iteration: None,
+    ) -> None:
+        """Fits a training-free tokenizer to maskiges (B, 3, H, W) painted in colours (K, 3) and ignore_colour (3,)."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradient, not fitted")
+
+    def reconstruct(self, maskige: Tensor) -> Reconstruction:
+        """One differentiable pass (B, 3, H, W) -> tokens -> (B, 3, H, W) of a learned tokenizer."""
+        raise NotImplementedError(f"{type(self).__name__} is fitted, not trained by gradient")
+
+
+def check_divisible(height: int, width: int, stride: int) -> None:
+    """Raises a ValueError unless both sides of a picture are multiples of the token stride."""
+    if height % stride or width % stride:
+        raise ValueError(
+            f"a picture of {height}x{width} does not divide into tokens of stride {stride}: "
+            f"choose data.size as multiples of tokenizer.stride"
+        )
