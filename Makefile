@@ -41,9 +41,9 @@ bench: $(READY)  ## our ways against the ordinary ones; writes docs/results/benc
 notebook: $(READY)  ## run the notebook and keep its outputs in it
 	@.venv/bin/jupyter-execute --inplace notebooks/01_two_stages.ipynb
 
-lock: $(READY)  ## resolve pyproject.toml anew into requirements.lock
+lock: $(READY)  ## resolve pyproject.toml into requirements.lock; ARGS=--upgrade for newer versions
 	@.venv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --upgrade --quiet -o requirements.lock
+		--generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock $(ARGS)
 
 clean:  ## remove caches and build products; .venv, data and runs stay
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -9,7 +9,9 @@ import pytest
 from gss.labels import IGNORE, LabelSpace, default_colours
 
 SPACE = LabelSpace(
-    names=("road", "car"), colours=((128, 64, 128), (0, 0, 142)), raw_to_train={7: 0, 26: 1, 0: IGNORE, 255: IGNORE}
+    names=("road", "car"),
+    colours=((128, 64, 128), (0, 0, 142)),
+    raw_to_train={7: 0, 26: 1, 0: IGNORE, 255: IGNORE},
 )
 
 
@@ -42,7 +44,10 @@ def test_default_colours_are_distinct(num_classes):
 
 def test_a_label_space_survives_json_and_pickle():
     SPACE.to_train_ids(np.zeros((1, 1), np.uint8), "a.png")  # fills the cached table
-    for copy in (LabelSpace.from_dict(json.loads(json.dumps(SPACE.to_dict()))), pickle.loads(pickle.dumps(SPACE))):
+    for copy in (
+        LabelSpace.from_dict(json.loads(json.dumps(SPACE.to_dict()))),
+        pickle.loads(pickle.dumps(SPACE)),
+    ):
         assert copy == SPACE
         assert hash(copy) == hash(SPACE)
 
@@ -55,7 +60,10 @@ def test_a_label_space_survives_json_and_pickle():
         ({"names": ["road", "car", "road"]}, r"'road' occurs more than once"),
         ({"names": ["road", "car"], "ignore_ids": [1]}, r"id 1 is ignored but also stands for class 'car'"),
         ({"names": ["road", "car"], "ignore_ids": [-1]}, r"file ids lie in 0 to 255, got -1"),
-        ({"names": ["road", "car"], "colours": [[0, 0, 0]]}, r"2 classes need as many display colours, got 1"),
+        (
+            {"names": ["road", "car"], "colours": [[0, 0, 0]]},
+            r"2 classes need as many display colours, got 1",
+        ),
         ({"names": ["road"], "colours": [[0, 0]]}, r"needs 3 numbers, got \[0, 0\]"),
         ({"names": ["road"], "colours": [[0, 0, 256]]}, r"lie in 0 to 255, got \(0, 0, 256\)"),
     ],

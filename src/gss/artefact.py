@@ -25,7 +25,7 @@ class PriorArtefact:
     """What stage one hands to stage two.
 
     Args:
-        description: plain data: `classes` (names), `palette` (name), `tokenizer` (its settings), `inverse`, `data`, `size`.
+        description: plain data: `classes` (names), `palette` (name), `tokenizer` (its settings), `data`, `size`.
         ceiling: mIoU of labels -> tokens -> labels on validation data, in [0, 1].
         state: tensors of the maskige autoencoder by name.
     """

@@ -42,6 +42,8 @@ def run(task: Task, command: str, config_name: str) -> None:
     if RESOLVED in sys.argv[1:2]:
         _one_sentence(lambda: _run_saved(task, Path(sys.argv[2])))
         return
+    if {"--help", "-h"} & set(sys.argv) and config_name == "config":
+        sys.argv.append("stage=prior")  # Hydra composes before it lists the groups, and no stage is chosen yet
     _one_sentence(lambda: check_overrides(config_name, sys.argv[1:]))
     saved, failed = _compose(command, config_name)
     if failed:
@@ -57,19 +59,27 @@ def _compose(command: str, config_name: str) -> tuple[Path | None, list[str]]:
     failed: list[str] = []
 
     def job(config: DictConfig) -> float | None:
+        """What Hydra calls for each composed configuration."""
         saved = Path(HydraConfig.get().runtime.output_dir) / "config.yaml"
-        saved.parent.mkdir(parents=True, exist_ok=True)
-        _one_sentence(lambda: OmegaConf.save(config, saved, resolve=True))
+        _one_sentence(lambda: _save(config, saved))
         if HydraConfig.get().mode == RunMode.RUN:
             single.append(saved)
             return None
         if subprocess.run([sys.executable, "-m", f"gss.{command}", RESOLVED, str(saved)], check=False).returncode:
             failed.append(f"{saved.parent.name} ({' '.join(HydraConfig.get().overrides.task)})")
             return float("nan")
-        return json.loads((saved.parent / RESULT_FILE).read_text()).get("objective")
+        return float(json.loads((saved.parent / RESULT_FILE).read_text())["objective"])
 
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)()
     return (single[0] if single else None), failed
+
+
+def _save(config: DictConfig, saved: Path) -> None:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"a value is needed for {', '.join(missing)}: give {missing[0]}=VALUE")
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, saved, resolve=True)
 
 
 def _run_saved(task: Task, saved: Path) -> None:

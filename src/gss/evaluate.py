@@ -31,7 +31,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     from gss.tables import class_table
 
     trained = TrainedSegmenter.load(config.checkpoint)
-    data = dict(trained.config["data"]) if config.data.name is None else to_plain(config)["data"]
+    data = to_plain(config).get("data") or dict(trained.config["data"])
     if config.root is not None:
         data = _at_root(data, trained.config["data"].get("root"), str(Path(config.root).absolute()))
     datamodule = instantiate(data)

@@ -152,9 +152,7 @@ def _as_colours(colours: Sequence[Sequence[int]]) -> tuple[tuple[int, int, int],
 def _check_names(names: tuple[str, ...]) -> None:
     """Refuse an empty, repeated or overlong class list."""
     if not 1 <= len(names) < _UNKNOWN:
-        raise ValueError(
-            f"a class list needs 1 to {_UNKNOWN - 1} names, got {len(names)}; mend data.label_space.names"
-        )
+        raise ValueError(f"a class list needs 1 to {_UNKNOWN - 1} names, got {len(names)}; mend data.label_space.names")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"the class name '{repeated[0]}' occurs more than once; mend data.label_space.names")
@@ -164,8 +162,7 @@ def _check_colours(colours: tuple[tuple[int, int, int], ...], num_classes: int) 
     """Refuse a colour list of another length, or channels outside 0 .. 255."""
     if len(colours) != num_classes:
         raise ValueError(
-            f"{num_classes} classes need as many display colours, got {len(colours)}; "
-            "mend data.label_space.colours"
+            f"{num_classes} classes need as many display colours, got {len(colours)}; mend data.label_space.colours"
         )
     for colour in colours:
         if any(not 0 <= channel <= 255 for channel in colour):

@@ -41,7 +41,7 @@ def pixel_loss(pixel_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def reconstruction_loss(decoded: Tensor, maskige: Tensor) -> Tensor:
-    """Mean squared colour distance |D(z) - X(c)|^2 of stage one (equation 4): two (B, 3, H, W) in [0, 1] to a scalar."""
+    """Mean squared colour distance |D(z) - X(c)|^2 of stage one (equation 4), of two (B, 3, H, W) in [0, 1]."""
     return nn.functional.mse_loss(decoded, maskige) * 3
 
 

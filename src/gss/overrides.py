@@ -97,7 +97,7 @@ def _child(node: Any, name: str, override: Override) -> Any:
         return node[int(name)]
     if not isinstance(node, DictConfig):
         raise ValueError(f"there is no key {override.key_or_group}: {name} lies below a plain value")
-    if name not in node and not override.is_add() and not override.is_force_add():
+    if name not in list(node) and not override.is_add() and not override.is_force_add():
         raise ValueError(f"there is no key {override.key_or_group}; {nearest(name, map(str, node))}")
     try:
         return node.get(name)

@@ -1,8 +1,8 @@
 """The arrows of the method in one file.
 
-    labels -> maskige -> tokens                                                  posterior q(z | c)
-    image  -> prior_logits                                                       prior p(z | image)
-    prior_logits -> tokens or expected embedding -> maskige -> class_probs       generation p(c | z)
+- posterior q(z | c):   labels -> maskige -> tokens
+- prior p(z | image):   image -> prior_logits
+- generation p(c | z):  prior_logits -> tokens or expected embedding -> maskige -> class_probs
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class GenerativeSegmenter(nn.Module):
         self.check_readout(readout)
         if readout == PIXEL_READOUT:
             return Generation(output.pixel_logits.float().softmax(dim=1), None)
-        assert self.autoencoder is not None and output.prior_logits is not None
+        assert self.autoencoder is not None
+        assert output.prior_logits is not None
         tokenizer = self.autoencoder.tokenizer
         if readout == "argmax":
             return self.autoencoder.read(tokenizer.decode(output.prior_logits.argmax(dim=1)))

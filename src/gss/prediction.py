@@ -79,6 +79,7 @@ def _segment(trained: TrainedSegmenter, image: Tensor, readout: str) -> tuple[Te
     generated: list[Tensor | None] = []
 
     def class_probs_of(shown: Tensor) -> Tensor:
+        """Class probabilities (1, K, h, w) of a photograph (1, 3, h, w); keeps the maskige beside."""
         result = trained.segmenter(shown, readout)
         generated.append(result.maskige)
         return torch.as_tensor(result.class_probs)

@@ -32,15 +32,11 @@ def class_table(per_class: Mapping[str, float], headline: Mapping[str, float], t
 
 def headline_scores(metrics: Mapping[str, float], prefix: str = "val/") -> dict[str, float]:
     """Pick the overall scores out of logged metrics, as far as present: miou, macc, ..., mIoU by readout."""
-    keys = {name: f"{prefix}{name}" for name in HEADLINE} | {
-        name: f"{prefix}{name}/miou" for name in READOUTS
-    }
+    keys = {name: f"{prefix}{name}" for name in HEADLINE} | {name: f"{prefix}{name}/miou" for name in READOUTS}
     return {name: float(metrics[key]) for name, key in keys.items() if key in metrics}
 
 
-def class_scores(
-    metrics: Mapping[str, float], names: Sequence[str], prefix: str = "val/"
-) -> dict[str, float]:
+def class_scores(metrics: Mapping[str, float], names: Sequence[str], prefix: str = "val/") -> dict[str, float]:
     """Pick IoU per class out of logged metrics (`val/iou/<class>`), in the order of the train ids."""
     found = ((name, metrics.get(f"{prefix}iou/{name}")) for name in names)
     return {name: float(value) for name, value in found if value is not None}

@@ -7,8 +7,8 @@ from gss.data.cityscapes import CityscapesPairs, cityscapes_labels
 
 # typed from the table of the official scripts, independently of the module
 TRAIN_IDS = {
-    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14,
-    28: 15, 31: 16, 32: 17, 33: 18,
+    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13,
+    27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
 }  # fmt: skip
 
 
@@ -25,7 +25,12 @@ def test_an_id_that_cityscapes_does_not_have_is_refused():
 
 @pytest.mark.parametrize(
     ("train_id", "name", "colour"),
-    [(0, "road", (128, 64, 128)), (8, "vegetation", (107, 142, 35)), (13, "car", (0, 0, 142)), (18, "bicycle", (119, 11, 32))],
+    [
+        (0, "road", (128, 64, 128)),
+        (8, "vegetation", (107, 142, 35)),
+        (13, "car", (0, 0, 142)),
+        (18, "bicycle", (119, 11, 32)),
+    ],
 )
 def test_names_and_official_colours(train_id, name, colour):
     space = cityscapes_labels()
@@ -34,7 +39,11 @@ def test_names_and_official_colours(train_id, name, colour):
 
 def test_pairs_follow_the_official_names(tmp_path):
     for city, number in (("zurich", 1), ("aachen", 2), ("aachen", 1)):
-        for kind, ending in (("leftImg8bit", "leftImg8bit.png"), ("gtFine", "gtFine_labelIds.png"), ("gtFine", "gtFine_color.png")):
+        for kind, ending in (
+            ("leftImg8bit", "leftImg8bit.png"),
+            ("gtFine", "gtFine_labelIds.png"),
+            ("gtFine", "gtFine_color.png"),
+        ):
             path = tmp_path / kind / "val" / city / f"{city}_{number:06d}_000019_{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
@@ -44,7 +53,9 @@ def test_pairs_follow_the_official_names(tmp_path):
     ]  # fmt: skip
     assert pairs[0].labels == tmp_path / "gtFine/val/aachen/aachen_000001_000019_gtFine_labelIds.png"
     pairs[1].labels.unlink()
-    with pytest.raises(ValueError, match=r"1 of 3 .*000002_000019_leftImg8bit\.png'.*000002_000019_gtFine_labelIds\.png'"):
+    with pytest.raises(
+        ValueError, match=r"1 of 3 .*000002_000019_leftImg8bit\.png'.*000002_000019_gtFine_labelIds\.png'"
+    ):
         CityscapesPairs(tmp_path, "val")()
 
 

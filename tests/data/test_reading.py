@@ -35,12 +35,13 @@ def test_photographs_are_turned_upright(tmp_path, rgb, orientation):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), UPRIGHT[orientation](rgb))
 
 
+@pytest.mark.filterwarnings("error")
 def test_grey_palette_and_transparent_photographs_become_rgb(tmp_path, rgb):
     grey, alpha = rgb[..., 0], rgb[..., :1]
     palette = Image.fromarray(rgb).quantize(16)
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.fromarray(np.concatenate([rgb, alpha], axis=-1)).save(tmp_path / "rgba.png")
-    palette.save(tmp_path / "palette.png")
+    palette.save(tmp_path / "palette.png", transparency=bytes([0, 128, 255]))
     np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.stack([grey] * 3, axis=-1))
     np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), rgb)
     table = np.array(palette.getpalette()).reshape(-1, 3)

@@ -40,7 +40,7 @@ def test_the_sky_is_above_the_road(scenes):
 
 
 def test_colour_alone_does_not_give_the_class(scenes):
-    """The best guess from the colour at a pixel, learnt on half of the scenes, fails often on the other half."""
+    """The best guess from a pixel's colour, learnt on half of the scenes, often fails on the other half."""
     codes = [(image // 32).astype(int) @ (64, 8, 1) for image, _ in scenes]
     votes = np.zeros((512, 256), int)
     for code, (_, ids) in zip(codes[::2], scenes[::2], strict=True):

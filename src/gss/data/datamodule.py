@@ -120,10 +120,7 @@ class SegmentationDataModule(L.LightningDataModule):
     def dataset(self, split: str, augment: bool = False) -> SegmentationDataset:
         """Give one split as a data set of samples at `size`, with or without augmentation."""
         pairs = self.pairs(split)
-        if augment:
-            transform = training_transform(self.size, self.augmentation)
-        else:
-            transform = evaluation_transform(self.size)
+        transform = training_transform(self.size, self.augmentation) if augment else evaluation_transform(self.size)
         return SegmentationDataset(pairs, self.label_space, transform, self.seed)
 
     def label_batches(self, split: str, batch_size: int = 16) -> Iterator[Tensor]:
@@ -202,7 +199,5 @@ def _checked_size(size: Sequence[int]) -> tuple[int, int]:
 def _at_least(least: int, name: str, value: int) -> int:
     """Refuse anything but whole numbers from the smallest sensible one on."""
     if type(value) is not int or value < least:
-        raise ValueError(
-            f"{name} must be a whole number of at least {least}, got {value!r}; mend data.{name}"
-        )
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}; mend data.{name}")
     return value

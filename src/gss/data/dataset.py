@@ -40,9 +40,7 @@ class SegmentationDataset(Dataset[Sample]):
         seed: of the augmentation.
     """
 
-    def __init__(
-        self, pairs: Sequence[Pair], label_space: LabelSpace, transform: A.Compose, seed: int = 0
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], label_space: LabelSpace, transform: A.Compose, seed: int = 0) -> None:
         """Store the parts; nothing is read before an item is asked for."""
         self.pairs = pairs
         self.label_space = label_space

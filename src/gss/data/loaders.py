@@ -11,9 +11,24 @@ from torch.utils.data import DataLoader, Sampler
 from gss.data.dataset import Sample, SegmentationDataset
 
 
+class ResumableLoader(DataLoader[Sample]):
+    """A loader that continues where training stopped, and says so to the trainer.
+
+    Its place is the trainer's step, from which the sampler starts; so there is no state of its own to keep,
+    but without these two methods Lightning would warn that resuming is unreliable.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a checkpoint must keep: nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing back."""
+
+
 def build_loader(
     data: SegmentationDataset, sampler: Sampler[Any], batch_size: int, num_workers: int
-) -> DataLoader[Sample]:
+) -> ResumableLoader:
     """Build a loader whose worker processes live as long as it does.
 
     Args:
@@ -22,7 +37,7 @@ def build_loader(
         batch_size: samples per batch; the last batch may be smaller.
         num_workers: reading processes; 0 reads in the calling process.
     """
-    return DataLoader(
+    return ResumableLoader(
         data,
         batch_size=batch_size,
         sampler=sampler,

@@ -33,7 +33,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         ImageOps.exif_transpose(picture, in_place=True)
         if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
             return np.asarray(Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB"))
-        return np.asarray(picture.convert("RGB"))
+        coloured = picture.convert("RGBA") if picture.mode == "P" else picture  # palettes may hold an alpha
+        return np.asarray(coloured.convert("RGB"))
 
 
 def read_labels(path: Path, label_space: LabelSpace) -> NDArray[np.uint8]:

@@ -42,18 +42,12 @@ class SyntheticPairs:
         ValueError: the split is unknown, or a number is out of range.
     """
 
-    def __init__(
-        self, root: str | Path, split: str, num_scenes: int, size: Sequence[int], seed: int = 0
-    ) -> None:
+    def __init__(self, root: str | Path, split: str, num_scenes: int, size: Sequence[int], seed: int = 0) -> None:
         """Check the settings; nothing is drawn before the first call."""
         if split not in _SPLITS:
-            raise ValueError(
-                f"drawn scenes have the splits {', '.join(_SPLITS)}, got '{split}'; mend data.splits"
-            )
+            raise ValueError(f"drawn scenes have the splits {', '.join(_SPLITS)}, got '{split}'; mend data.splits")
         if num_scenes < 1:
-            raise ValueError(
-                f"num_scenes must be at least 1, got {num_scenes}; mend data.splits.{split}.num_scenes"
-            )
+            raise ValueError(f"num_scenes must be at least 1, got {num_scenes}; mend data.splits.{split}.num_scenes")
         if len(size) != 2 or min(size) < 16:
             raise ValueError(f"drawn scenes need two sides of at least 16 pixels, got {size}; mend data.size")
         self.root = Path(root)

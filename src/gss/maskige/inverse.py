@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -34,6 +35,6 @@ class SoftDistance(nn.Module):
         Returns:
             class_probs (B, K, H, W) float32, sums to 1 over K.
         """
-        picture = maskige.float()  # bf16 distances would tie (8 bits of mantissa)
-        scores = 2 * nn.functional.conv2d(picture, colours[:, :, None, None], -colours.square().sum(1) / 2)
-        return (scores / self.temperature).softmax(dim=1)
+        with torch.autocast(maskige.device.type, enabled=False):  # bf16 distances would tie (8 bits of mantissa)
+            scores = 2 * nn.functional.conv2d(maskige.float(), colours[:, :, None, None], -colours.square().sum(1) / 2)
+            return (scores / self.temperature).softmax(dim=1)

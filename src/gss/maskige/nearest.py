@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 18  # colours scored at once while the table is built: bounds its memory
+SIDE = 32  # the colour cube is scored in cells of this side: few colours compete in each, and memory is bounded
 
 
 class NearestColourTable:
@@ -38,13 +40,23 @@ class NearestColourTable:
         return self._table[(red << 16) | (green << 8) | blue].long()
 
     def _build(self) -> Tensor:
+        """(2^24,) rows by 24-bit colour; in each cell only colours compete that can be nearest somewhere in it."""
         colours = (self.colours.detach().double().cpu() * 255).float()
-        dtype = torch.uint8 if len(colours) <= 256 else torch.int16
-        table = torch.empty(1 << 24, dtype=dtype)
-        # |x - c|^2 without |x|^2, which is the same for every colour
-        offsets = colours.square().sum(1)
-        for start in range(0, len(table), CHUNK):
-            codes = torch.arange(start, start + CHUNK)
-            x = torch.stack([codes >> 16, (codes >> 8) & 255, codes & 255], dim=1).float()
-            table[start : start + CHUNK] = torch.addmm(offsets, x, colours.T, alpha=-2).argmin(1).to(dtype)
-        return table
+        table = torch.empty([256 // SIDE, SIDE] * 3, dtype=torch.uint8 if len(colours) <= 256 else torch.int16)
+        # |x - c|^2 without |x|^2, which is the same for every colour; whole numbers below 2^24, so exact
+        offsets, steps = colours.square().sum(1), torch.arange(float(SIDE))
+        inside = torch.cartesian_prod(steps, steps, steps)
+        for cell in itertools.product(range(256 // SIDE), repeat=3):
+            low = torch.tensor(cell) * float(SIDE)
+            rows = _rivals(colours, low, low + SIDE - 1)
+            with torch.autocast("cpu", enabled=False):
+                nearest = torch.addmm(offsets[rows], inside + low, colours[rows].T, alpha=-2).argmin(1)
+            table[cell[0], :, cell[1], :, cell[2], :] = rows[nearest].view(SIDE, SIDE, SIDE).to(table.dtype)
+        return table.flatten()
+
+
+def _rivals(colours: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Rows of the colours (M, 3) that can be nearest to a point of the box between `low` and `high`, both (3,)."""
+    least = (colours - colours.clamp(low, high)).square().sum(1)
+    most = torch.maximum((colours - low).abs(), (colours - high).abs()).square().sum(1)
+    return (least <= most.min()).nonzero()[:, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -56,3 +58,7 @@ class MaskigeTransform(nn.Module):
             self._tables[with_ignore] = NearestColourTable(colours)
         rows = self._tables[with_ignore](maskige)
         return torch.where(rows == len(self.colours), IGNORE, rows)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._tables.clear()  # they were built for the colours before

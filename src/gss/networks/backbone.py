@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 MAX_STRIDE = 32  # photographs are padded to a multiple of it; levels coarser than that are not used
@@ -39,19 +41,21 @@ class TimmBackbone(nn.Module):
             raise ValueError(f"timm has no backbone.name={name!r}: nearest are {', '.join(near)}")
         if weights is not None and not Path(weights).is_file():
             raise ValueError(f"backbone.weights={weights} is not a file: give a state dict or safetensors file")
-        overlay = {"file": weights} if weights else None
-        self.network = timm.create_model(
-            name, features_only=True, pretrained=pretrained or bool(weights), pretrained_cfg_overlay=overlay,
-            **_size_free(name),
+        settings: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights}} if weights else {}
+        if name.startswith(("swin_", "swinv2_")):
+            settings["strict_img_size"] = False  # built for one input size otherwise (timm#2242)
+        self.network: Any = timm.create_model(
+            name, features_only=True, pretrained=pretrained or bool(weights), **settings
         )
-        info = self.network.feature_info
+        info: Any = self.network.feature_info
         levels = [level for level, stride in enumerate(info.reduction()) if 4 <= stride <= MAX_STRIDE]
         self.levels = levels
         self.channels: list[int] = [info.channels()[level] for level in levels]
         self.strides: list[int] = [info.reduction()[level] for level in levels]
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        self.register_buffer("mean", torch.tensor(config.mean if config else (0.5,) * 3)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(config.std if config else (0.5,) * 3)[:, None, None], persistent=False)
+        mean, std = (config.mean, config.std) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features of a photograph.
@@ -72,11 +76,6 @@ class TimmBackbone(nn.Module):
             level[..., : math.ceil(height / stride), : math.ceil(width / stride)]
             for level, stride in zip(pyramid, self.strides, strict=True)
         ]
-
-
-def _size_free(name: str) -> dict[str, bool]:
-    """Swin-like networks are built for one input size unless told otherwise (timm#2242)."""
-    return {"strict_img_size": False} if name.startswith(("swin_", "swinv2_")) else {}
 
 
 def _channels_first(features: Tensor, channels: int) -> Tensor:

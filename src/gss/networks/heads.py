@@ -28,12 +28,12 @@ class FreeTokenHead(nn.Module):
 class TiedTokenHead(nn.Module):
     """Scores tied to what each token decodes to: score_t = <u, class_probs_t> + b_t.
 
-    u = W features holds one score per class and pixel of the cell, class_probs_t is the frozen class distribution that
-    token t decodes to, and b starts at the log-frequency of t. Tokens that look alike share their evidence, so rare ones
-    need few examples, and the head has channels x K x stride^2 weights however large the vocabulary.
+    u = W features holds one score per class and pixel of the cell, class_probs_t is the frozen class distribution
+    that token t decodes to, and b starts at the log-frequency of t. Tokens that look alike share their evidence, so
+    rare ones need few examples, and the head has channels x K x stride^2 weights however large the vocabulary.
 
-    Both maps are linear, so they are multiplied once per step: a 1x1 convolution to V with the weight codes @ W, several
-    times cheaper than going through u.
+    Both maps are linear, so they are multiplied once per step: a 1x1 convolution to V with the weight codes @ W,
+    several times cheaper than going through u.
 
     Args:
         channels: width of the fused map.

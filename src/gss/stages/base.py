@@ -39,12 +39,16 @@ class Stage(L.LightningModule):
     stage_name: str
 
     def __init__(
-        self, label_space: LabelSpace, optimisation: Optimisation | None, record: Mapping[str, Any], scored: tuple[str, ...]
+        self,
+        label_space: LabelSpace,
+        optimisation: Optimisation | None,
+        record: Mapping[str, Any],
+        scored: tuple[str, ...],
     ) -> None:
         super().__init__()
         self.label_space, self.optimisation = label_space, optimisation
         self.record = {"stage": self.stage_name, "label_space": label_space.to_dict(), **record}
-        self.confusion = nn.ModuleDict({name: ConfusionMatrix(label_space.num_classes) for name in scored})
+        self._confusion = nn.ModuleDict({name: ConfusionMatrix(label_space.num_classes) for name in scored})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW or what the config says, with the schedule stepped per step, not per epoch."""
@@ -79,14 +83,20 @@ class Stage(L.LightningModule):
         if found != self.stage_name:
             raise ValueError(f"resume names a checkpoint of stage={found}, but this run is stage={self.stage_name}")
 
+    def confusion(self, name: str) -> ConfusionMatrix:
+        """The pooled counts of one scored prediction."""
+        matrix = self._confusion[name]
+        assert isinstance(matrix, ConfusionMatrix)
+        return matrix
+
     def on_validation_epoch_start(self) -> None:
         """Empties the confusion matrices."""
-        for matrix in self.confusion.values():
-            matrix.reset()
+        for name in self._confusion:
+            self.confusion(name).reset()
 
     def log_scores(self, name: str, prefix: str, per_class: bool) -> float:
         """Logs mIoU, mAcc and aAcc of one pooled matrix under a prefix, and returns the mIoU in [0, 1]."""
-        result = scores(self.confusion[name].compute(), self.label_space.names)
+        result = scores(self.confusion(name).compute(), self.label_space.names)
         values = {f"{prefix}/miou": result.miou, f"{prefix}/macc": result.macc, f"{prefix}/aacc": result.aacc}
         if per_class:
             values |= {f"{prefix}/iou/{name}": value for name, value in result.per_class.items()}

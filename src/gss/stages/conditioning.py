@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -13,7 +12,7 @@ from gss.labels import LabelSpace
 from gss.losses import pixel_loss, token_divergence
 from gss.networks.conditioning import ConditioningOutput
 from gss.panels import PanelRow
-from gss.pipeline import PIXEL_READOUT, GenerativeSegmenter, MaskigeAutoencoder
+from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
 from gss.stages.base import Batch, Stage
 from gss.stages.optimisation import Optimisation
 from gss.targets import TokenTargets, token_targets
@@ -80,9 +79,9 @@ class ConditioningStage(Stage):
         """Scores every readout, and for generation the ceiling and the share of tokens that are right."""
         output, labels = self.segmenter.network(batch["image"]), batch["labels"]
         for readout in self.segmenter.readouts:
-            self.confusion[readout].update(self.segmenter.generate(output, readout).labels, labels)
+            self.confusion(readout).update(self.segmenter.generate(output, readout).labels, labels)
         if self.segmenter.autoencoder is not None:
-            self.confusion["ceiling"].update(self.segmenter.autoencoder.reconstruct(labels).labels, labels)
+            self.confusion("ceiling").update(self.segmenter.autoencoder.reconstruct(labels).labels, labels)
             targets = self._targets(labels, output, self.segmenter.autoencoder)
             right = output.prior_logits.argmax(dim=1) == targets.tokens
             self.token_accuracy.update(right[targets.token_valid])

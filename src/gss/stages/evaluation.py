@@ -49,9 +49,8 @@ def evaluate_segmenter(
     trainer = build_trainer(config, [StepProgress()], [])
     trainer.validate(stage, datamodule=datamodule, verbose=False)
     names = trained.label_space.names
-    every = {name: scores(matrix.compute(), names) for name, matrix in stage.confusion.items()}
-    ceiling = every.pop("ceiling").miou if trained.prior is not None else None
-    readouts = {name: _plain(result) for name, result in every.items() if name != "ceiling"}
+    readouts = {name: _plain(scores(stage.confusion(name).compute(), names)) for name in trained.segmenter.readouts}
+    ceiling = None if trained.prior is None else scores(stage.confusion("ceiling").compute(), names).miou
     return {**readouts[chosen], "ceiling": ceiling, "readout": chosen, "readouts": readouts}
 
 

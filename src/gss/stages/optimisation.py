@@ -42,7 +42,8 @@ class Optimisation:
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     """Weights, and apart from them what must not decay: vectors (norms, biases) and position tables."""
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             plain = parameter.ndim < 2 or "relative_position" in name or "pos_embed" in name

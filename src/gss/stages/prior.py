@@ -75,7 +75,7 @@ class PriorStage(Stage):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Labels through tokens and back, against the labels."""
-        self.confusion["ceiling"].update(self.autoencoder.reconstruct(batch["labels"]).labels, batch["labels"])
+        self.confusion("ceiling").update(self.autoencoder.reconstruct(batch["labels"]).labels, batch["labels"])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the ceiling."""
@@ -89,7 +89,13 @@ class PriorStage(Stage):
         return [
             PanelRow(*row)
             for row in zip(
-                batch["name"], batch["image"], labels, maskige, result.maskige, result.labels, result.class_probs,
+                batch["name"],
+                batch["image"],
+                labels,
+                maskige,
+                result.maskige,
+                result.labels,
+                result.class_probs,
                 strict=False,
             )
         ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from gss.artefact import PriorArtefact
@@ -89,7 +89,7 @@ def build_trainer(
         enable_model_summary=False,
         log_every_n_steps=10,
         default_root_dir=config["paths"]["run"],
-        enable_checkpointing=bool(callbacks),
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
 
 
@@ -126,6 +126,8 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     _fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+    if not figures or trainer.global_step % config["val_every"]:
+        figures = _validate(trainer, stage, datamodule)
     last = Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt"
     log.info("stage=conditioning: mIoU %.4f, checkpoint %s", figures.get("val/miou", math.nan), last)
     return {**figures, "checkpoint": str(last)}
@@ -135,6 +137,10 @@ def _fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, r
     if resume is not None and not Path(resume).is_file():
         raise ValueError(f"resume={resume} is not a file: give the checkpoint of a run, e.g. checkpoints/last.ckpt")
     trainer.fit(stage, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    for callback in trainer.checkpoint_callbacks:
+        # a training that does not end on a validation step would leave its last steps out of last.ckpt
+        if isinstance(callback, ModelCheckpoint) and callback.monitor is None and callback.dirpath:
+            trainer.save_checkpoint(Path(callback.dirpath) / f"{callback.filename}.ckpt", weights_only=False)
 
 
 def _validate(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule) -> dict[str, float]:

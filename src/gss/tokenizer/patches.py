@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from gss.tokenizer.kmeans import kmeans, nearest_centre
-from gss.tokenizer.protocol import Decoded, Tokenizer, check_divisible
+from gss.tokenizer.protocol import Decoded, Tokenizer, check_divisible, full_precision
 
 
 class PatchDictionary(Tokenizer):
     """k-means over maskige patches; a token decodes to its cluster's class distribution at each pixel.
 
-    The centre of a cluster is the mean of its painted patches, which is the class distribution times the palette, so one
-    tensor, `class_probs` (V, K, stride, stride), holds both. Pixels painted in the ignore colour are left out of the
-    match: a cell that is labelled in part gets the token that explains its labelled part best.
+    The centre of a cluster is the mean of its painted patches, which is the class distribution times the palette, so
+    one tensor, `class_probs` (V, K, stride, stride), holds both. Pixels painted in the ignore colour are left out of
+    the match: a cell that is labelled in part gets the token that explains its labelled part best.
 
     Args:
         stride: side of a patch and of a token, in pixels.
         vocab_size: V, the number of clusters; fewer where the training maskiges have fewer distinct patches.
         iterations: Lloyd iterations.
         max_patches: distinct patches kept for the fit, the most frequent first.
-        count_power: weight of a distinct patch is its count to this power: 1 minimises the pixel error, less favours rare
-            patches and with them small classes.
+        count_power: weight of a distinct patch is its count to this power: 1 minimises the pixel error, less favours
+            rare patches and with them small classes.
         seed: draws the first centres.
     """
 
@@ -86,14 +86,15 @@ class PatchDictionary(Tokenizer):
 
     def encode(self, maskige: Tensor) -> Tensor:
         """Nearest centre of each patch, over its labelled pixels: (B, 3, H, W) -> (B, h, w) int64 in [0, V)."""
-        check_divisible(*maskige.shape[-2:], self.stride)
+        check_divisible(maskige, self.stride)
         labelled = (maskige - self.ignore_colour[:, None, None]).abs().amax(1, keepdim=True) > 1e-4
         points = _unfold(maskige * labelled, self.stride)
         mask = _unfold(labelled.to(maskige), self.stride)
         centres = self.centres()
         # |x - c|^2 over labelled pixels, without |x|^2: -2 x.c + sum over labelled pixels of |c|^2
         energy = centres.square().sum(1).flatten(1)
-        scores = torch.addmm(mask.flatten(0, 1) @ energy.T, points.flatten(0, 1), centres.flatten(1).T, alpha=-2)
+        with full_precision(maskige):
+            scores = torch.addmm(mask.flatten(0, 1) @ energy.T, points.flatten(0, 1), centres.flatten(1).T, alpha=-2)
         height, width = maskige.shape[-2] // self.stride, maskige.shape[-1] // self.stride
         return scores.argmin(1).view(-1, height, width)
 
@@ -105,9 +106,10 @@ class PatchDictionary(Tokenizer):
 
     def decode_expected(self, token_probs: Tensor) -> Decoded:
         """Class distributions averaged under token_probs (B, V, h, w); the maskige is their expected colour."""
-        flat = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.class_probs.flatten(1))
-        class_probs = nn.functional.pixel_shuffle(flat, self.stride)
-        maskige = torch.einsum("bkhw,kc->bchw", class_probs, self.colours)
+        with full_precision(token_probs):
+            flat = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.class_probs.flatten(1))
+            class_probs = nn.functional.pixel_shuffle(flat, self.stride)
+            maskige = torch.einsum("bkhw,kc->bchw", class_probs, self.colours)
         return Decoded(maskige, class_probs)
 
     def log_usage(self) -> Tensor:
@@ -116,13 +118,14 @@ class PatchDictionary(Tokenizer):
 
     def centres(self) -> Tensor:
         """The mean painted patch of each token: (V, 3, stride, stride) float32 in [0, 1]."""
-        return torch.einsum("vkyx,kc->vcyx", self.class_probs, self.colours)
+        with full_precision(self.class_probs):
+            return torch.einsum("vkyx,kc->vcyx", self.class_probs, self.colours)
 
     def _distinct_patches(self, maskiges: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         counts: dict[bytes, int] = {}
         num_classes = len(self.colours)
         for maskige in maskiges:
-            check_divisible(*maskige.shape[-2:], self.stride)
+            check_divisible(maskige, self.stride)
             classes = _colour_rows(maskige, torch.cat([self.colours, self.ignore_colour[None]]))
             patches = _unfold(classes[:, None].float(), self.stride).flatten(0, 1).byte()
             whole = patches[(patches != num_classes).all(1)].numpy()
@@ -136,8 +139,8 @@ class PatchDictionary(Tokenizer):
                 "choose a smaller tokenizer.stride, or check the ignored ids in data.label_space"
             )
         kept = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: self.max_patches]
-        patches = np.frombuffer(bytearray().join(key for key, _ in kept), np.uint8).reshape(len(kept), -1)
-        return torch.from_numpy(patches).long(), torch.tensor([float(count) for _, count in kept])
+        stored = np.frombuffer(bytearray().join(key for key, _ in kept), np.uint8).reshape(len(kept), -1)
+        return torch.from_numpy(stored).long(), torch.tensor([float(count) for _, count in kept])
 
     def _remember(self, patches: Tensor, weights: Tensor, assignment: Tensor) -> None:
         used, assignment = assignment.unique(return_inverse=True)
@@ -155,7 +158,7 @@ class PatchDictionary(Tokenizer):
         for name, _ in self.named_buffers(recurse=False):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self.vocab_size = len(self.log_frequency)
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -79,8 +80,14 @@ class Tokenizer(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} is fitted, not trained by gradient")
 
 
-def check_divisible(height: int, width: int, stride: int) -> None:
-    """Raises a ValueError unless both sides of a picture are multiples of the token stride."""
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Switches mixed precision off where `tensor` lies: 8 bits of mantissa would pick other tokens than training saw."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def check_divisible(maskige: Tensor, stride: int) -> None:
+    """Raises a ValueError unless both sides of a picture (B, 3, H, W) are multiples of the token stride."""
+    height, width = maskige.shape[-2:]
     if height % stride or width % stride:
         raise ValueError(
             f"a picture of {height}x{width} does not divide into tokens of stride {stride}: "

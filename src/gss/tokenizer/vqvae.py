@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
-from gss.tokenizer.protocol import Decoded, Reconstruction, Tokenizer, check_divisible
+from gss.tokenizer.protocol import Decoded, Reconstruction, Tokenizer, check_divisible, full_precision
 
 
 class VQVAE(Tokenizer):
-    """Convolutional encoder, nearest-code quantizer with moving-average codes, convolutional decoder (van den Oord, 2017).
+    """Convolutional encoder, quantizer with moving-average codes, convolutional decoder (van den Oord et al., 2017).
 
     The quantizer is `vector_quantize_pytorch.VectorQuantize`; codes that fall out of use restart at encoder outputs.
 
@@ -61,14 +61,15 @@ class VQVAE(Tokenizer):
     def log_usage(self) -> Tensor:
         """Log of each code's share in the quantizer's moving average: (V,) float32."""
         usage = self.quantizer._codebook.cluster_size.flatten().float() + 1e-3
-        return (usage / usage.sum()).log()
+        return torch.as_tensor((usage / usage.sum()).log())
 
     def encode(self, maskige: Tensor) -> Tensor:
         """Nearest code of each cell: (B, 3, H, W) float in [0, 1] to (B, h, w) int64 in [0, V)."""
-        check_divisible(*maskige.shape[-2:], self.stride)
-        latent = self.encoder(maskige * 2 - 1).movedim(1, -1).float()
+        check_divisible(maskige, self.stride)
         codes = self.codebook
-        flat = torch.addmm(codes.square().sum(1), latent.flatten(0, 2), codes.T, alpha=-2)
+        with full_precision(maskige):
+            latent = self.encoder(maskige * 2 - 1).movedim(1, -1)
+            flat = torch.addmm(codes.square().sum(1), latent.flatten(0, 2), codes.T, alpha=-2)
         return flat.argmin(1).view(latent.shape[:-1])
 
     def decode(self, tokens: Tensor) -> Decoded:
@@ -77,11 +78,13 @@ class VQVAE(Tokenizer):
 
     def decode_expected(self, token_probs: Tensor) -> Decoded:
         """The decoder on the expected code under token_probs (B, V, h, w) float."""
-        return self._decode_latent(torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.codebook))
+        with full_precision(token_probs):
+            expected = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.codebook)
+        return self._decode_latent(expected)
 
     def reconstruct(self, maskige: Tensor) -> Reconstruction:
         """One training pass with straight-through gradients: (B, 3, H, W) float in [0, 1] to the same."""
-        check_divisible(*maskige.shape[-2:], self.stride)
+        check_divisible(maskige, self.stride)
         latent = self.encoder(maskige * 2 - 1)
         quantized, tokens, commitment = self.quantizer(latent)
         return Reconstruction(self._decode_latent(quantized).maskige, tokens, commitment)

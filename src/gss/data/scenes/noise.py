@@ -57,8 +57,6 @@ def _tiles() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     frequency = np.hypot(np.fft.fftfreq(_SIDE)[:, None], np.fft.rfftfreq(_SIDE)[None]) * _SIDE
     spectrum = np.fft.rfft2(rng.standard_normal((_SIDE, _SIDE))) / np.maximum(frequency, 1.5) ** 1.2
     soft = np.fft.irfft2(spectrum)
-    framed = np.pad(soft / soft.std(), 1, mode="wrap").astype(
-        np.float32
-    )  # so that resizing keeps it seamless
+    framed = np.pad(soft / soft.std(), 1, mode="wrap").astype(np.float32)  # so that resizing keeps it seamless
     cloud = np.asarray(cv2.resize(framed, None, fx=_FINE, fy=_FINE), np.float32)[_FINE:-_FINE, _FINE:-_FINE]
     return np.ascontiguousarray(cloud), rng.standard_normal((_SIDE, _SIDE)).astype(np.float32)

@@ -75,9 +75,7 @@ def paint_truck(canvas: Canvas, rng: np.random.Generator, x: float, z: float) ->
     _paint_long(canvas, (x, 0.0, z), (1.2, 3.3, 7.5), TRUCK, colour, darker(colour, 0.86))
 
 
-def _paint_long(
-    canvas: Canvas, place: Point, size: Point, label_id: int, colour: Colour, panel: Colour
-) -> None:
+def _paint_long(canvas: Canvas, place: Point, size: Point, label_id: int, colour: Colour, panel: Colour) -> None:
     """Paint the long box that bus and truck share; `size` is half the width, the height and the length."""
     (x, _, z), (half, roof, length) = place, size
     canvas.shadow(x, z + 0.3, 1.8, 0.7)

@@ -1,0 +1,1 @@
+"""Benchmarks: each file times our way of doing a thing against the ordinary one; `harness` says how."""

@@ -1,0 +1,167 @@
+"""The benchmarks measure what they claim; how fast anything is, is no business of tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+from bench import confusion_matrix, nearest_colour
+from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "bench.py"
+ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
+    "nearest_colour_19": 20.0,
+    "nearest_colour_19_memory": 3.0,
+    "nearest_colour_150": 20.0,
+    "nearest_colour_150_memory": 25.0,
+    "confusion_matrix": 10.0,
+    "generation_argmax": 1 / 1.5,
+    "generation_expected": 1 / 1.5,
+    "training_loop": 1 / 1.05,
+}
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """Load scripts/bench.py, which has the name of its package, with its results in a temporary folder."""
+    specification = importlib.util.spec_from_file_location("bench_command", SCRIPT)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results" / "bench.json")
+    return module
+
+
+def row(ours: tuple[float, ...], other: tuple[float, ...], bar: float) -> Row:
+    return Row("drawn", ours, other, "ms", bar)
+
+
+def test_the_ratio_takes_medians_and_is_above_one_where_we_are_cheaper() -> None:
+    assert row(ours=(2.0, 90.0, 1.0), other=(8.0, 8.0, 1000.0), bar=1.0).ratio == 4.0
+
+
+@pytest.mark.parametrize(("other", "holds"), [(12.0, True), (8.0, True), (7.9, False)])
+def test_a_row_holds_up_to_a_fifth_below_its_bar(other: float, holds: bool) -> None:
+    assert row(ours=(2.0,), other=(other,), bar=5.0).holds is holds
+
+
+def test_both_ways_are_timed_in_turn_after_a_warm_up() -> None:
+    called: list[str] = []
+    effort = Effort(warm_up=1, repeats=3)
+    timed = time_in_turn("drawn", lambda: called.append("ours"), lambda: called.append("other"), 1.0, effort)
+    assert len(timed.ours) == len(timed.other) == 3
+    assert called == ["other", "ours", "ours", "other"] * 2
+
+
+def test_peak_memory_is_what_was_held_at_once() -> None:
+    def hold_two_of_three() -> torch.Tensor:
+        first = torch.zeros(1 << 18)  # 1 MiB
+        second = first + 1
+        del first
+        return second * 2
+
+    assert peak_memory(hold_two_of_three) == pytest.approx(2.0, abs=0.01)
+
+
+def test_threads_are_put_back_also_after_an_error() -> None:
+    before = torch.get_num_threads()
+
+    def fail() -> None:
+        with fixed_threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.get_num_threads() == before
+
+
+def test_ties_and_the_broadcast_form_agree_with_distances_by_numpy() -> None:
+    colours = torch.tensor([[0, 0, 0], [20, 0, 0], [0, 0, 10], [0, 0, 90]]) / 255
+    levels = torch.tensor([0.0, 5.0, 10.0, 20.0, 50.0, 51.0]) / 255
+    maskige = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 12, 18)
+    pixels = np.rint(255 * maskige.numpy()).astype(int)
+    palette = np.rint(255 * colours.numpy()).astype(int)
+    distance = ((pixels[:, None] - palette[None, :, :, None, None]) ** 2).sum(2)
+    ties = np.sort(distance, axis=1)[:, 0] == np.sort(distance, axis=1)[:, 1]
+    assert ties.any()
+    assert (nearest_colour.tied(maskige, colours).numpy() == ties).all()
+    found = nearest_colour.broadcast(maskige, colours).numpy()
+    assert (found == distance.argmin(1))[~ties].all()
+
+
+def test_a_wrong_nearest_colour_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_colour, "SIZE", (64, 64))
+    monkeypatch.setattr(nearest_colour, "NearestColourTable", lambda colours: lambda maskige: torch.zeros(1, 64, 64))
+    with pytest.raises(AssertionError, match="labels differ away from ties, K=19"):
+        nearest_colour.measure(QUICK)
+
+
+def test_a_wrong_miou_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confusion_matrix, "_ours", lambda predicted_labels, labels: 0.5)
+    with pytest.raises(AssertionError, match=r"our mIoU is 0\.5, that of torchmetrics"):
+        confusion_matrix.measure(QUICK)
+
+
+def test_a_quick_row_is_printed_and_written_where_asked(
+    command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "some.json"
+    arguments = ["--quick", "--threads", "1", "--only", "confusion_matrix"]
+    assert command.main([*arguments, "--output", str(written)]) == 0
+    assert command.main(arguments) == 0
+    assert not command.RESULTS.exists()  # figures of a full run are not overwritten
+    (record,) = json.loads(written.read_text())
+    assert list(record) == ["name", "ours", "other", "unit", "ratio", "bar", "holds"]
+    assert record["ratio"] == pytest.approx(record["other"] / record["ours"], rel=0.02)
+    printed = capsys.readouterr().out
+    assert "threads 1" in printed
+    assert "confusion_matrix" in printed
+
+
+def test_a_full_run_writes_the_results_and_fails_with_a_row(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(ours=(2.0,), other=(9.0,), bar=5.0)]
+    monkeypatch.setattr(command, "measure", lambda groups, effort, console: rows)
+    assert command.main([]) == 0
+    assert "yes*" in capsys.readouterr().out
+    rows.append(row(ours=(2.0,), other=(3.0,), bar=5.0))
+    assert command.main([]) == 1
+    assert [record["holds"] for record in json.loads(command.RESULTS.read_text())] == [True, False]
+
+
+def test_an_unknown_row_is_answered_with_the_known_ones(
+    command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--only", "nearest"])
+    assert "nearest_colour" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_row_is_measured(command: ModuleType, tmp_path: Path) -> None:
+    written = tmp_path / "bench.json"
+    assert command.main(["--quick", "--threads", "1", "--output", str(written)]) == 0
+    records = json.loads(written.read_text())
+    assert {record["name"]: record["bar"] for record in records} == pytest.approx(ROWS, rel=0.01)
+    assert all(record["ours"] > 0 and record["other"] > 0 for record in records)
+
+
+@pytest.mark.slow
+def test_training_loops_whose_losses_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import training_loop
+
+    monkeypatch.setattr(training_loop, "pixel_loss", lambda pixel_logits, labels: pixel_logits.sum())
+    with pytest.raises(AssertionError, match=r"step 1: our loss is .*, the bare loop's"):
+        training_loop.measure(Effort(warm_up=0, repeats=1))
