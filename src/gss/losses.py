@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from gss.labels import IGNORE
 
 
-def token_divergence(prior_logits: Tensor, tokens: Tensor, token_valid: Tensor) -> Tensor:
+def token_divergence(
+    prior_logits: Tensor, tokens: Tensor, token_valid: Tensor, token_weights: Tensor | None = None
+) -> Tensor:
     """KL(q(z | labels) || p(z | image)) per token, in nats (equation 5).
 
     The posterior is one-hot, so its entropy is zero and the divergence is the cross-entropy of the token. The released
@@ -18,6 +20,7 @@ def token_divergence(prior_logits: Tensor, tokens: Tensor, token_valid: Tensor) 
         prior_logits: (B, V, h, w) float.
         tokens: (B, h, w) int64 in [0, V).
         token_valid: (B, h, w) bool.
+        token_weights: (V,) float32, what a cell of each token counts; None: all the same.
 
     Returns:
         Scalar float32; 0 where no token is valid.
@@ -32,12 +35,21 @@ def token_divergence(prior_logits: Tensor, tokens: Tensor, token_valid: Tensor) 
             "the prior and the conditioning network differ, train stage=conditioning with the same prior=PATH"
         )
     target = torch.where(token_valid, tokens, -100)
-    return _mean_cross_entropy(prior_logits, target, -100)
+    return _mean_cross_entropy(prior_logits, target, -100, token_weights)
 
 
-def pixel_loss(pixel_logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the pixel head over labelled pixels: (B, K, H, W) float and (B, H, W) int64 to a scalar."""
-    return _mean_cross_entropy(pixel_logits, labels, IGNORE)
+def pixel_loss(pixel_logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the pixel head over labelled pixels.
+
+    Args:
+        pixel_logits: (B, K, H, W) float.
+        labels: (B, H, W) int64 in [0, K) or 255.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
+
+    Returns:
+        Scalar float32; 0 where no pixel is labelled.
+    """
+    return _mean_cross_entropy(pixel_logits, labels, IGNORE, class_weights)
 
 
 def reconstruction_loss(decoded: Tensor, maskige: Tensor) -> Tensor:
@@ -45,6 +57,6 @@ def reconstruction_loss(decoded: Tensor, maskige: Tensor) -> Tensor:
     return nn.functional.mse_loss(decoded, maskige) * 3
 
 
-def _mean_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    total = nn.functional.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="sum")
+def _mean_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, weights: Tensor | None) -> Tensor:
+    total = nn.functional.cross_entropy(logits.float(), target, weights, ignore_index=ignore_index, reduction="sum")
     return total / (target != ignore_index).sum().clamp(min=1)

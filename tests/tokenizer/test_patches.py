@@ -158,7 +158,7 @@ def test_mixed_precision_changes_no_token_and_no_probability(fit, transform, lab
     generator = torch.Generator().manual_seed(0)
     flipped = torch.rand(labels.shape, generator=generator) < 0.05  # patches that differ in one pixel
     noisy = torch.where(flipped, torch.randint(5, labels.shape, generator=generator), labels)
-    dictionary, maskige = fit(vocab_size=300, to=noisy), transform.paint(noisy)
+    dictionary, maskige = fit(vocab_size=40, to=noisy), transform.paint(noisy)
     token_probs = torch.rand(1, dictionary.vocab_size, 2, 3, generator=generator).softmax(1)
     with torch.autocast("cpu", torch.bfloat16):
         tokens, decoded = dictionary.encode(maskige), dictionary.decode_expected(token_probs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ class TimmBackbone(nn.Module):
         strides: pixels per feature of each level, finest first (4, 8, 16, 32 for most networks).
 
     Raises:
-        ValueError: for a name that timm does not have, or a weights file that is not there.
+        ValueError: for a name that timm does not have, or a weights file that is not there or does not fit.
     """
 
     mean: Tensor
@@ -44,9 +45,16 @@ class TimmBackbone(nn.Module):
         settings: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights}} if weights else {}
         if name.startswith(("swin_", "swinv2_")):
             settings["strict_img_size"] = False  # built for one input size otherwise (timm#2242)
-        self.network: Any = timm.create_model(
-            name, features_only=True, pretrained=pretrained or bool(weights), **settings
-        )
+        try:
+            self.network: Any = timm.create_model(
+                name, features_only=True, pretrained=pretrained or bool(weights), **settings
+            )
+        except (RuntimeError, SafetensorError) as error:
+            if weights is None:
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"backbone.weights={weights} does not fit backbone.name={name}: {reason}") from error
+        self.channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         info: Any = self.network.feature_info
         levels = [level for level, stride in enumerate(info.reduction()) if 4 <= stride <= MAX_STRIDE]
         self.levels = levels
@@ -71,12 +79,8 @@ class TimmBackbone(nn.Module):
         # zero is the mean colour after normalisation
         padded = nn.functional.pad(normalised, (0, -width % MAX_STRIDE, 0, -height % MAX_STRIDE))
         maps = self.network(padded)
-        pyramid = [_channels_first(maps[level], c) for level, c in zip(self.levels, self.channels, strict=True)]
+        pyramid = [maps[level].movedim(-1, 1) if self.channels_last else maps[level] for level in self.levels]
         return [
             level[..., : math.ceil(height / stride), : math.ceil(width / stride)]
             for level, stride in zip(pyramid, self.strides, strict=True)
         ]
-
-
-def _channels_first(features: Tensor, channels: int) -> Tensor:
-    return features if features.shape[1] == channels else features.permute(0, 3, 1, 2).contiguous()

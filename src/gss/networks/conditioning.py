@@ -50,8 +50,18 @@ class ConditioningNetwork(nn.Module):
         self.stride = stride
 
     def forward(self, image: Tensor) -> ConditioningOutput:
-        """Scores for a photograph (B, 3, H, W) float32 in [0, 1] whose sides are multiples of the stride."""
-        grid = (image.shape[-2] // self.stride, image.shape[-1] // self.stride)
+        """Scores for a photograph (B, 3, H, W) float32 in [0, 1].
+
+        Raises:
+            ValueError: unless both sides are multiples of the stride.
+        """
+        height, width = image.shape[-2:]
+        if height % self.stride or width % self.stride:
+            raise ValueError(
+                f"a photograph of {height}x{width} does not divide into tokens of stride {self.stride}: "
+                "choose data.size as multiples of tokenizer.stride"
+            )
+        grid = (height // self.stride, width // self.stride)
         features = self.fusion(self.backbone(image), grid)
         prior_logits = None if self.token_head is None else self.token_head(features)
         return ConditioningOutput(prior_logits, self.pixel_head(features))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from gss.balance import token_weights
 from gss.labels import LabelSpace
 from gss.losses import pixel_loss, token_divergence
 from gss.networks.conditioning import ConditioningOutput
@@ -32,12 +33,15 @@ class ConditioningStage(Stage):
         ignore_policy: what ignored pixels are painted as: filled (the paper) or masked.
         token_weight: of the token divergence (0.8 in the released code).
         pixel_weight: of the pixel loss (0.2).
+        class_weights: (K,) float32, what a pixel of each class counts, and with it each token; None: all the same.
 
     Raises:
         ValueError: if the segmenter does not have the readout.
     """
 
     stage_name = "conditioning"
+    class_weights: Tensor | None
+    token_weights: Tensor | None
 
     def __init__(
         self,
@@ -49,12 +53,18 @@ class ConditioningStage(Stage):
         ignore_policy: str = "filled",
         token_weight: float = 0.8,
         pixel_weight: float = 0.2,
+        class_weights: Tensor | None = None,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
         self.segmenter, self.readout, self.ignore_policy = segmenter, readout, ignore_policy
         self.token_weight, self.pixel_weight = token_weight, pixel_weight
         self.token_accuracy = MeanMetric()
+        autoencoder, of_tokens = segmenter.autoencoder, None
+        if class_weights is not None and autoencoder is not None:
+            of_tokens = token_weights(autoencoder.code_class_probs(), class_weights)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("token_weights", of_tokens, persistent=False)
 
     @property
     def palette(self) -> Tensor | None:
@@ -64,12 +74,12 @@ class ConditioningStage(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """token_weight * divergence + pixel_weight * pixel loss; the pixel loss alone for the pixel twin."""
         output, labels = self.segmenter.network(batch["image"]), batch["labels"]
-        pixels = pixel_loss(output.pixel_logits, labels)
+        pixels = pixel_loss(output.pixel_logits, labels, self.class_weights)
         if self.segmenter.autoencoder is None:
             self.log_dict({"train/loss": pixels, "train/pixel_loss": pixels}, prog_bar=True)
             return pixels
         targets = self._targets(labels, output, self.segmenter.autoencoder)
-        divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
+        divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid, self.token_weights)
         loss = self.token_weight * divergence + self.pixel_weight * pixels
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({"train/token_divergence": divergence, "train/pixel_loss": pixels})

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from gss.artefact import PriorArtefact
 from gss.assembly import build_autoencoder, build_segmenter, describe_prior, is_pixel_twin, load_autoencoder, lookup
+from gss.balance import class_weights
 from gss.callbacks.checkpoint_io import AtomicCheckpointIO
 from gss.data.datamodule import SegmentationDataModule
 from gss.stages.base import Stage
@@ -122,6 +123,8 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         "ceiling": None if artefact is None else artefact.ceiling,
     }
     settings = {key: config["stage"][key] for key in ("ignore_policy", "token_weight", "pixel_weight")}
+    if balance := config["stage"]["class_balance"]:
+        settings["class_weights"] = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
     readout = config["stage"]["readout"] if artefact else "pixel"
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     _fit(trainer, stage, datamodule, config["resume"])

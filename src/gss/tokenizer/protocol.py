@@ -81,7 +81,7 @@ class Tokenizer(nn.Module, ABC):
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """Switches mixed precision off where `tensor` lies: 8 bits of mantissa would pick other tokens than training saw."""
+    """Switches mixed precision off on the device of `tensor`: 8 bits of mantissa would pick other tokens."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 

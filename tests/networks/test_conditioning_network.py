@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gss.networks.backbone import TimmBackbone
+from gss.networks.conditioning import ConditioningNetwork
+from gss.networks.fusion import MultiLevelAggregation
+from gss.networks.heads import BilinearPixelHead, FreeTokenHead, SubpixelHead, TiedTokenHead
+
+TOKEN_HEADS = {
+    "tied": lambda stride: TiedTokenHead(16, torch.rand(11, 3, stride, stride).softmax(1), torch.zeros(11)),
+    "free": lambda stride: FreeTokenHead(16, 11, hidden=8),
+    None: lambda stride: None,
+}
+
+
+def network(token="tied", pixel_head=BilinearPixelHead, stride=8):
+    torch.manual_seed(0)
+    backbone = TimmBackbone("resnet18")
+    fusion = MultiLevelAggregation(backbone.channels, 8, 16, num_heads=2, window_size=4)
+    return ConditioningNetwork(backbone, fusion, pixel_head(16, 3, stride), TOKEN_HEADS[token](stride), stride)
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16])
+@pytest.mark.parametrize("token", ["tied", "free"])
+def test_a_photograph_gets_scores_for_tokens_and_pixels(token, stride):
+    output = network(token, stride=stride)(torch.rand(1, 3, 64, 64))
+    assert output.prior_logits.shape == (1, 11, 64 // stride, 64 // stride)
+    assert output.pixel_logits.shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("pixel_head", [BilinearPixelHead, SubpixelHead])
+def test_the_pixel_twin_scores_pixels_only(pixel_head):
+    output = network(None, pixel_head)(torch.rand(1, 3, 64, 64))
+    assert output.prior_logits is None
+    assert output.pixel_logits.shape == (1, 3, 64, 64)
+
+
+def test_sides_need_not_be_powers_of_two():
+    output = network().eval()(torch.rand(1, 3, 40, 72))
+    assert output.prior_logits.shape == (1, 11, 5, 9)
+    assert output.pixel_logits.shape == (1, 3, 40, 72)
+
+
+@pytest.mark.parametrize("size", [(60, 64), (64, 60)])
+def test_sides_that_are_no_multiples_of_the_stride_are_refused(size):
+    with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]}.*stride 8.*data\.size"):
+        network()(torch.rand(1, 3, *size))
+
+
+def test_every_weight_is_trained_by_both_heads_together():
+    whole = network()
+    output = whole(torch.rand(2, 3, 64, 64))
+    (output.prior_logits.square().sum() + output.pixel_logits.square().sum()).backward()
+    assert [name for name, weight in whole.named_parameters() if weight.grad is None] == []

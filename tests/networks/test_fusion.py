@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gss.networks.fusion import MultiLevelAggregation, resize, window_block
+
+
+@pytest.mark.parametrize("grid", [(5, 9), (1, 1), (8, 8), (2, 17), (13, 3)])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_window_block_takes_any_grid(grid, index):
+    block = window_block(16, num_heads=2, window_size=4, index=index).eval()
+    features = torch.rand(2, *grid, 16)
+    assert block(features).shape == features.shape
+
+
+def reach(index, row=0, column=0):
+    """Which cells of an 8x8 grid the output at one cell depends on, by its gradient."""
+    torch.manual_seed(0)
+    block = window_block(8, num_heads=2, window_size=4, index=index).eval()
+    features = torch.rand(1, 8, 8, 8, requires_grad=True)
+    block(features)[0, row, column].sum().backward()
+    return features.grad[0].abs().amax(-1) > 1e-9  # masked attention is exp(-100), not 0
+
+
+def test_attention_stays_inside_the_window():
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[4:, :4] = True
+    assert reach(0, row=5, column=1).equal(expected)
+
+
+def test_every_second_block_shifts_its_windows_and_does_not_wrap_round():
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[2:6, 2:6] = True
+    assert reach(1, row=3, column=3).equal(expected)
+    corner = torch.zeros(8, 8, dtype=torch.bool)
+    corner[:2, :2] = True
+    assert reach(1, row=0, column=0).equal(corner)
+
+
+def test_a_block_that_saw_one_grid_gives_the_same_on_it_after_another():
+    block = window_block(16, 2, 4, 1).eval()
+    features = torch.rand(1, 5, 9, 16)
+    first = block(features)
+    block(torch.rand(1, 8, 4, 16))
+    torch.testing.assert_close(block(features), first)
+
+
+def test_levels_shrink_by_area_and_grow_bilinearly():
+    level = torch.arange(16.0).view(1, 1, 4, 4)
+    assert resize(level, (2, 2)).tolist() == [[[[2.5, 4.5], [10.5, 12.5]]]]
+    grown = resize(torch.tensor([[[[0.0, 4.0]]]]), (1, 4))
+    assert grown.tolist() == [[[[0.0, 1.0, 3.0, 4.0]]]]
+
+
+@pytest.mark.parametrize("grid", [(5, 9), (16, 16)])
+def test_a_pyramid_becomes_one_map_on_the_token_grid(grid):
+    fusion = MultiLevelAggregation([4, 6, 8], level_channels=8, channels=16, num_heads=2, window_size=4)
+    pyramid = [torch.rand(2, channels, 20 // 2**i, 36 // 2**i) for i, channels in enumerate([4, 6, 8])]
+    assert fusion(pyramid, grid).shape == (2, 16, *grid)
+
+
+def test_every_level_has_a_say():
+    torch.manual_seed(0)
+    fusion = MultiLevelAggregation([4, 6, 8], level_channels=8, channels=16, num_heads=2, window_size=4)
+    pyramid = [torch.rand(1, c, 8 // 2**i, 8 // 2**i, requires_grad=True) for i, c in enumerate([4, 6, 8])]
+    fusion(pyramid, (4, 4)).square().sum().backward()
+    assert all(level.grad.abs().sum() > 0 for level in pyramid)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gss.networks.heads import PIXEL_HEADS, BilinearPixelHead, FreeTokenHead, SubpixelHead, TiedTokenHead
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_tied_scores_are_the_evidence_times_what_each_token_decodes_to():
+    """score_t(cell) = sum over classes k and pixels y, x of u_k(y, x) * p_t(k, y, x), plus b_t."""
+    codes, log_frequency = draw(7, 3, 2, 2).softmax(1), draw(7).log_softmax(0)
+    head, features = TiedTokenHead(5, codes, log_frequency), draw(2, 5, 4, 6, seed=1)
+    torch.nn.init.normal_(head.evidence)
+    evidence = torch.einsum("dc,bcij->bdij", head.evidence, features)
+    u = torch.nn.functional.pixel_shuffle(evidence, 2)  # (B, K, H, W): class scores per pixel
+    expected = torch.empty(2, 7, 4, 6)
+    for token in range(7):
+        for row in range(4):
+            for column in range(6):
+                cell = u[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+                expected[:, token, row, column] = (cell * codes[token]).sum((1, 2, 3)) + log_frequency[token]
+    torch.testing.assert_close(head(features), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tied_scores_begin_near_the_log_frequencies():
+    log_frequency = draw(7).log_softmax(0)
+    scores = TiedTokenHead(5, draw(7, 3, 4, 4).softmax(1), log_frequency)(draw(1, 5, 3, 3))
+    torch.testing.assert_close(scores, log_frequency[None, :, None, None].expand(1, 7, 3, 3), atol=1.0, rtol=0)
+
+
+def test_tokens_that_decode_alike_share_their_evidence():
+    codes = draw(2, 3, 2, 2).softmax(1)[[0, 1, 1]]
+    head = TiedTokenHead(5, codes, torch.zeros(3))
+    scores = head(draw(1, 5, 4, 4))
+    torch.testing.assert_close(scores[:, 1], scores[:, 2])
+    assert not torch.allclose(scores[:, 0], scores[:, 1])
+
+
+def test_the_dictionary_of_a_tied_head_is_neither_trained_nor_saved():
+    head = TiedTokenHead(5, draw(7, 3, 2, 2).softmax(1), torch.zeros(7))
+    assert {name for name, _ in head.named_parameters()} == {"evidence", "bias"}
+    assert set(head.state_dict()) == {"evidence", "bias"}
+
+
+def test_free_scores_are_a_1x1_convolution_to_the_vocabulary():
+    head, features = FreeTokenHead(5, vocab_size=9, hidden=8).eval(), draw(2, 5, 4, 6)
+    scores = head(features)
+    assert scores.shape == (2, 9, 4, 6)
+    torch.testing.assert_close(head(features[:, :, 1:2, 3:4]), scores[:, :, 1:2, 3:4])
+
+
+def test_the_subpixel_head_shuffles_channels_into_pixels():
+    head, features = SubpixelHead(5, num_classes=3, stride=4), draw(2, 5, 2, 3)
+    channels, pixels = head.scores(features), head(features)
+    assert pixels.shape == (2, 3, 8, 12)
+    for k in range(3):
+        for y in range(4):
+            for x in range(4):
+                assert pixels[:, k, y::4, x::4].equal(channels[:, 16 * k + 4 * y + x])
+
+
+def test_the_bilinear_head_interpolates_class_scores():
+    head, features = BilinearPixelHead(5, num_classes=3, stride=4), draw(2, 5, 2, 3)
+    expected = torch.nn.functional.interpolate(head.scores(features), size=(8, 12), mode="bilinear")
+    torch.testing.assert_close(head(features), expected)
+
+
+@pytest.mark.parametrize("name", PIXEL_HEADS)
+def test_every_pixel_head_scores_every_class_of_every_pixel(name):
+    assert PIXEL_HEADS[name](5, num_classes=3, stride=8)(draw(1, 5, 2, 4)).shape == (1, 3, 16, 32)
