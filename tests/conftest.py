@@ -23,9 +23,7 @@ def camvid_root() -> Path:
     named = os.environ.get("GSS_DATA")
     root = (Path(named) if named else REPOSITORY.parent / "shared" / "data") / "camvid"
     if not (root / "train").is_dir():
-        pytest.skip(
-            f"CamVid is not in '{root}'; put it there, or set GSS_DATA to the folder that holds camvid/"
-        )
+        pytest.skip(f"CamVid is not in '{root}'; put it there, or set GSS_DATA to the folder that holds camvid/")
     return root
 
 
@@ -107,9 +105,7 @@ def draw_labels() -> Callable[..., Tensor]:
     """Give a function that draws label maps of overlapping rectangles: (B, H, W) int64, [0, K) or 255."""
     import torch
 
-    def drawn(
-        batch: int, size: tuple[int, int], num_classes: int, seed: int = 0, ignored: bool = False
-    ) -> Tensor:
+    def drawn(batch: int, size: tuple[int, int], num_classes: int, seed: int = 0, ignored: bool = False) -> Tensor:
         random = np.random.default_rng(seed)
         labels = np.zeros((batch, *size), np.int64)
         for picture in labels:

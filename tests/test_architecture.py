@@ -35,7 +35,7 @@ ROOMS = {
     "maskige": Room("maskige", "labels"),  # maskige, tokenizer and networks do not meet:
     "tokenizer": Room("tokenizer", "labels"),  # measures, pipeline and assembly bring them together
     "networks": Room("networks", "labels"),
-    "measures": Room("targets losses metrics inference", "labels maskige tokenizer networks"),
+    "measures": Room("targets balance losses metrics inference", "labels maskige tokenizer networks"),
     "pipeline": Room("pipeline", "labels maskige tokenizer networks measures"),
     "artefact": Room("artefact", "labels"),
     "assembly": Room("assembly", "labels maskige tokenizer networks pipeline artefact"),
@@ -84,9 +84,7 @@ Rule = Callable[[House], Iterator[str]]
 def parse(files: Mapping[str, str]) -> dict[str, Module]:
     """Parse sources given by their path below the source folder."""
     modules = (
-        Module(
-            path, path.removesuffix(".py").removesuffix("/__init__").replace("/", "."), text, ast.parse(text)
-        )
+        Module(path, path.removesuffix(".py").removesuffix("/__init__").replace("/", "."), text, ast.parse(text))
         for path, text in files.items()
     )
     return {module.name: module for module in modules}
@@ -221,9 +219,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 SOURCE_FOLDER = REPOSITORY / "src"
-HOUSE = parse(
-    {p.relative_to(SOURCE_FOLDER).as_posix(): p.read_text() for p in SOURCE_FOLDER.glob("gss/**/*.py")}
-)
+HOUSE = parse({p.relative_to(SOURCE_FOLDER).as_posix(): p.read_text() for p in SOURCE_FOLDER.glob("gss/**/*.py")})
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

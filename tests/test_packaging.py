@@ -49,11 +49,7 @@ def test_every_pin_carries_a_hash_and_no_host_is_named() -> None:
 def test_every_make_target_in_the_docs_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
     pages = [REPOSITORY / ".ci/run", *REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]
-    named = {
-        name
-        for page in pages
-        for name in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)
-    }
+    named = {name for page in pages for name in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)}
     assert {"demo", "test"} <= named <= targets
 
 
@@ -86,9 +82,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=home,
     )
     (packages,) = home.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(
-        sysconfig.get_path("purelib")
-    )  # .pth files inside are not followed
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # .pth files inside are not followed
     return home / "bin"
 
 
@@ -116,12 +110,8 @@ def test_the_wheel_ships_types_and_licence(wheel: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["module", "console script"])
-def test_an_installed_wheel_lists_its_groups_from_another_folder(
-    how: str, installed: Path, tmp_path: Path
-) -> None:
-    command = (
-        [installed / "gss-train"] if how == "console script" else [installed / "python", "-m", "gss.train"]
-    )
+def test_an_installed_wheel_lists_its_groups_from_another_folder(how: str, installed: Path, tmp_path: Path) -> None:
+    command = [installed / "gss-train"] if how == "console script" else [installed / "python", "-m", "gss.train"]
     shown = run(*command, "--help", cwd=tmp_path)
     assert [group for group in GROUPS if not re.search(rf"\b{group}\b", shown)] == []
 

@@ -190,10 +190,7 @@ def test_the_legend_lists_the_classes_that_occur() -> None:
 @pytest.mark.parametrize("size", [(32, 32), (16, 640), (640, 16), (100, 333), (256, 512)])
 @pytest.mark.parametrize("num_classes", [2, 150])
 def test_nothing_spills_into_the_margin(cell_width: int, size: tuple[int, int], num_classes: int) -> None:
-    names = [
-        f"a class with quite a long name, number {k}" if k % 9 == 0 else f"class {k}"
-        for k in range(num_classes)
-    ]
+    names = [f"a class with quite a long name, number {k}" if k % 9 == 0 else f"class {k}" for k in range(num_classes)]
     label_space = LabelSpace.from_names(names)
     rows = [draw_row(size, label_space, seed, twin=True, name="name/" * 60) for seed in range(2)]
     panel = np.asarray(draw_panel(rows, label_space, None, cell_width))

@@ -54,9 +54,7 @@ def frames(console: Console) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def run(
-    console: Console, clock: Clock, total: int | None, upto: int, start: int = 0, quiet: float = 0.0
-) -> list[str]:
+def run(console: Console, clock: Clock, total: int | None, upto: int, start: int = 0, quiet: float = 0.0) -> list[str]:
     """Tell a task of one second per step, and give its lines."""
     task = LineDisplay(console, clock).task("stage=prior training", total, "steps", start, quiet)
     for completed in range(start + 1, upto + 1):
@@ -125,9 +123,7 @@ def test_a_terminal_gets_a_bar_and_its_cursor_back(screen: Console, clock: Clock
     task.update(200, lambda: "loss 2.31")
     task.finish()
     task.finish()
-    assert re.fullmatch(
-        r"stage=prior training ━+.* 200/500 steps 0:00:30 left loss 2\.31", frames(screen)[-1]
-    )
+    assert re.fullmatch(r"stage=prior training ━+.* 200/500 steps 0:00:30 left loss 2\.31", frames(screen)[-1])
     assert written(screen).endswith(SHOW_CURSOR)
 
 

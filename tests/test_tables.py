@@ -28,9 +28,7 @@ def test_the_table_says_what_was_measured() -> None:
     assert lines[1].strip() == "miou 0.466   ceiling 0.839"
     assert [" ".join(line.split()[:-1]) for line in lines[3:] if "━" in line] == ["road 0.931"]
     assert [line.split() for line in lines if line.startswith("tree")] == [["tree", "-"]]
-    assert [line.split() for line in lines if line.startswith("traffic [light] ")] == [
-        ["traffic", "[light]", "0.000"]
-    ]
+    assert [line.split() for line in lines if line.startswith("traffic [light] ")] == [["traffic", "[light]", "0.000"]]
 
 
 def test_a_longer_bar_means_a_better_class() -> None:

@@ -68,8 +68,9 @@ class PriorArtefact:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (safetensors.SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"prior={source} is damaged ({error}): run stage=prior again") from error
-        if header.get("format") != FORMAT:
-            raise ValueError(f"prior={source} is not a stage-one artefact: its format is {header.get('format')!r}")
+        found = header.get("format") if isinstance(header, dict) else None
+        if found != FORMAT:
+            raise ValueError(f"prior={source} is not a stage-one artefact: its format is {found!r}")
         return cls(header["description"], float(header["ceiling"]), state)
 
     def check_matches(self, expected: Mapping[str, Any]) -> None:

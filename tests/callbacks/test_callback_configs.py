@@ -50,9 +50,7 @@ def test_every_file_is_covered() -> None:
     assert {path.stem for path in (CONF / "logger").iterdir()} == {"csv", "tensorboard", "wandb", "none"}
 
 
-def test_default_callbacks_leave_what_a_run_should(
-    tmp_path: Path, make_trainer: MakeTrainer, fit: Fit
-) -> None:
+def test_default_callbacks_leave_what_a_run_should(tmp_path: Path, make_trainer: MakeTrainer, fit: Fit) -> None:
     callbacks = build("callbacks", "default", tmp_path)
     loggers = build("logger", "csv", tmp_path)
     trainer = make_trainer(

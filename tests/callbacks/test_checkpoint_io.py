@@ -78,9 +78,7 @@ def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["os.fsync", "torch.save"])
-def test_a_full_disk_leaves_the_older_file_alone(
-    target: Path, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
+def test_a_full_disk_leaves_the_older_file_alone(target: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     before = contents(target.parent)
     monkeypatch.setattr(place, no_space)
     with pytest.raises(OSError, match="No space left"):
@@ -156,9 +154,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, form: str, weights_o
     with pytest.raises(ValueError, match=r"bad\.ckpt' (was refused|is no checkpoint)"):
         AtomicCheckpointIO().load_checkpoint(path, weights_only=weights_only)
     assert not marker.exists()
-    with contextlib.suppress(
-        RuntimeError
-    ):  # a bare pickle runs its code, and only then is found to be no file
+    with contextlib.suppress(RuntimeError):  # a bare pickle runs its code, and only then is found to be no file
         torch.load(io.BytesIO(path.read_bytes()), weights_only=False)
     assert marker.exists()  # the payload works: it was the refusal that held it back
 

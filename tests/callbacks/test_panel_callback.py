@@ -52,16 +52,12 @@ def test_a_csv_logger_gets_files(tmp_path: Path, make_trainer: MakeTrainer, fit:
     assert np.array_equal(np.asarray(Image.open(paths[1])), expected_panel())
 
 
-def test_without_a_logger_files_go_to_the_trainers_folder(
-    tmp_path: Path, make_trainer: MakeTrainer, fit: Fit
-) -> None:
+def test_without_a_logger_files_go_to_the_trainers_folder(tmp_path: Path, make_trainer: MakeTrainer, fit: Fit) -> None:
     fit(make_trainer(callbacks=[PanelCallback()]), ToyStage())
     assert len(list((tmp_path / "panels").glob("*.png"))) == 2
 
 
-def test_a_logger_with_log_image_gets_the_picture(
-    tmp_path: Path, make_trainer: MakeTrainer, fit: Fit
-) -> None:
+def test_a_logger_with_log_image_gets_the_picture(tmp_path: Path, make_trainer: MakeTrainer, fit: Fit) -> None:
     pictures = PictureLogger()
     fit(make_trainer(logger=pictures, callbacks=[PanelCallback(num_rows=3)]), ToyStage())
     assert [(call["key"], call["step"]) for call in pictures.calls] == [("val/panel", 2), ("val/panel", 4)]
@@ -70,9 +66,7 @@ def test_a_logger_with_log_image_gets_the_picture(
     inspect.signature(WandbLogger.log_image).bind(None, **pictures.calls[0])  # the real one takes the same
 
 
-def test_a_file_is_written_beside_a_picture_logger_too(
-    tmp_path: Path, make_trainer: MakeTrainer, fit: Fit
-) -> None:
+def test_a_file_is_written_beside_a_picture_logger_too(tmp_path: Path, make_trainer: MakeTrainer, fit: Fit) -> None:
     loggers = [PictureLogger(), CSVLogger(tmp_path / "run", name="", version="")]
     fit(make_trainer(logger=loggers, callbacks=[PanelCallback()]), ToyStage())
     assert len(loggers[0].calls) == len(list((tmp_path / "run" / "panels").iterdir())) == 2
@@ -107,9 +101,7 @@ def test_it_draws_the_first_each_nth_and_the_last(
 ) -> None:
     callback = PanelCallback(num_rows=1, every_n_validations=every)
     fit(make_trainer(val_check_interval=1, callbacks=[callback]), ToyStage())
-    assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == [
-        f"step_{step:06d}.png" for step in steps
-    ]
+    assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == [f"step_{step:06d}.png" for step in steps]
 
 
 def test_the_sanity_check_draws_nothing_when_validations_follow(
@@ -120,9 +112,7 @@ def test_the_sanity_check_draws_nothing_when_validations_follow(
     assert len(list((tmp_path / "panels").iterdir())) == 2
 
 
-def test_the_sanity_check_serves_when_it_is_the_only_one(
-    tmp_path: Path, make_trainer: MakeTrainer, fit: Fit
-) -> None:
+def test_the_sanity_check_serves_when_it_is_the_only_one(tmp_path: Path, make_trainer: MakeTrainer, fit: Fit) -> None:
     fit(make_trainer(max_steps=1, num_sanity_val_steps=1, callbacks=[PanelCallback(2)]), ToyStage())
     (path,) = (tmp_path / "panels").iterdir()
     assert np.array_equal(np.asarray(Image.open(path)), expected_panel(2))

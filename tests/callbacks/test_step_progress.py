@@ -75,9 +75,7 @@ def test_what_is_logged_for_the_bar_is_shown(make_trainer: MakeTrainer, fit: Fit
 def test_steps_are_counted_not_batches(make_trainer: MakeTrainer, fit: Fit, paper: Paper) -> None:
     settings = {"max_steps": 2, "accumulate_grad_batches": 2, "limit_val_batches": 0}
     fit(make_trainer(**settings, callbacks=[paper.progress]), ToyStage())
-    assert [line.split(",")[0] for line in paper.lines()] == [
-        f"stage=toy training {step}/2 steps" for step in (1, 2)
-    ]
+    assert [line.split(",")[0] for line in paper.lines()] == [f"stage=toy training {step}/2 steps" for step in (1, 2)]
 
 
 def test_epochs_are_turned_into_steps(make_trainer: MakeTrainer, paper: Paper) -> None:
@@ -86,9 +84,7 @@ def test_epochs_are_turned_into_steps(make_trainer: MakeTrainer, paper: Paper) -
     assert paper.lines()[-1].startswith("stage=toy training 12/12 steps, 100 %")
 
 
-def test_a_resumed_run_goes_on_where_it_stopped(
-    tmp_path: Path, make_trainer: MakeTrainer, paper: Paper
-) -> None:
+def test_a_resumed_run_goes_on_where_it_stopped(tmp_path: Path, make_trainer: MakeTrainer, paper: Paper) -> None:
     settings = {"plugins": [AtomicCheckpointIO()], "limit_val_batches": 0}
     first = make_trainer(max_steps=3, **settings)
     first.fit(ToyStage(), loader(20))
@@ -106,9 +102,7 @@ def test_evaluation_alone_counts_its_batches(
 ) -> None:
     monkeypatch.setattr(ToyStage, "test_step", ToyStage.validation_step, raising=False)
     getattr(make_trainer(callbacks=[paper.progress]), verb)(ToyStage(), loader(3), verbose=False)
-    assert [line.split(",")[0] for line in paper.lines()] == [
-        f"stage=toy {word} {n}/2 batches" for n in (1, 2)
-    ]
+    assert [line.split(",")[0] for line in paper.lines()] == [f"stage=toy {word} {n}/2 batches" for n in (1, 2)]
 
 
 def test_prediction_counts_its_batches(
@@ -126,17 +120,13 @@ def test_a_module_without_a_stage_is_told_plainly(make_trainer: MakeTrainer, fit
     assert paper.lines()[0].startswith("training 1/4 steps")
 
 
-def test_other_ranks_say_nothing(
-    make_trainer: MakeTrainer, paper: Paper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_ranks_say_nothing(make_trainer: MakeTrainer, paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pl.Trainer, "is_global_zero", False)
     make_trainer(callbacks=[paper.progress]).validate(ToyStage(), loader(3), verbose=False)
     assert paper.lines() == []
 
 
-def test_a_terminal_sees_training_and_validation(
-    make_trainer: MakeTrainer, fit: Fit, screen: Console
-) -> None:
+def test_a_terminal_sees_training_and_validation(make_trainer: MakeTrainer, fit: Fit, screen: Console) -> None:
     fit(make_trainer(num_sanity_val_steps=1, callbacks=[StepProgress(BarDisplay(screen))]), ToyStage())
     assert isinstance(screen.file, io.StringIO)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue())

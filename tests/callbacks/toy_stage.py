@@ -47,9 +47,7 @@ class ToyStage(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
             self.validations += 1
-            self.log_dict(
-                {"val/miou": 1.0 / self.validations, "val/iou/road": 0.75, "val/iou/tree": float("nan")}
-            )
+            self.log_dict({"val/miou": 1.0 / self.validations, "val/iou/road": 0.75, "val/iou/tree": float("nan")})
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1) if self.trains else None

@@ -26,9 +26,7 @@ class AtomicCheckpointIO(CheckpointIO):
     take the target's name in one step. `<name>.sha256`, in the format of `sha256sum -c`, lies beside it.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: PathLike, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: PathLike, storage_options: Any | None = None) -> None:
         """Write a checkpoint and its sha256.
 
         Args:
@@ -68,14 +66,10 @@ class AtomicCheckpointIO(CheckpointIO):
         """
         target = Path(path).resolve()  # `last.ckpt` may be a link: the sha256 lies beside what it points to
         if not target.is_file():
-            raise FileNotFoundError(
-                f"there is no checkpoint '{path}'; mend the key that names it (checkpoint=PATH)"
-            )
+            raise FileNotFoundError(f"there is no checkpoint '{path}'; mend the key that names it (checkpoint=PATH)")
         _check_digest(target)
         if not zipfile.is_zipfile(target):
-            raise ValueError(
-                f"'{path}' is no checkpoint, or it was cut off; choose another one (checkpoint=PATH)"
-            )
+            raise ValueError(f"'{path}' is no checkpoint, or it was cut off; choose another one (checkpoint=PATH)")
         try:
             checkpoint: dict[str, Any] = torch.load(target, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:

@@ -98,9 +98,7 @@ class StepProgress(ProgressBar):
         """End the prediction."""
         self._finish_evaluation()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Give the terminal back before the error is printed."""
         self._finish()
 
@@ -112,9 +110,7 @@ class StepProgress(ProgressBar):
         self._display = self._display or choose_display()
         return self._display
 
-    def _begin(
-        self, pl_module: pl.LightningModule, what: str, batches: Any, quiet_seconds: float = 0.0
-    ) -> None:
+    def _begin(self, pl_module: pl.LightningModule, what: str, batches: Any, quiet_seconds: float = 0.0) -> None:
         self._finish_evaluation()
         self._batches = 0
         if self._enabled:
@@ -153,11 +149,7 @@ def _total_steps(trainer: pl.Trainer) -> int | None:
     """Give the optimiser steps of the whole run, from max_steps, else from max_epochs; None if endless."""
     if trainer.max_steps > 0:
         return int(trainer.max_steps)
-    if (
-        trainer.max_epochs is None
-        or trainer.max_epochs < 0
-        or not math.isfinite(trainer.num_training_batches)
-    ):
+    if trainer.max_epochs is None or trainer.max_epochs < 0 or not math.isfinite(trainer.num_training_batches):
         return None
     steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     return int(trainer.max_epochs * steps_per_epoch)

@@ -28,9 +28,12 @@ class FreeTokenHead(nn.Module):
 class TiedTokenHead(nn.Module):
     """Scores tied to what each token decodes to: score_t = <u, class_probs_t> + b_t.
 
-    u = W features holds one score per class and pixel of the cell, class_probs_t is the frozen class distribution
-    that token t decodes to, and b starts at the log-frequency of t. Tokens that look alike share their evidence, so
-    rare ones need few examples, and the head has channels x K x stride^2 weights however large the vocabulary.
+    u holds one score per class and pixel of the cell, class_probs_t is the frozen class distribution that token t
+    decodes to, and b starts at the log-frequency of t. Tokens that look alike share their evidence, so rare ones need
+    few examples, and the head has channels x K x stride^2 weights however large the vocabulary.
+
+    u = 2 / stride^2 W features: a score sums over the stride^2 pixels of its cell, so without that factor one step of
+    an optimiser like Adam would move it stride^2 times as far as it moves a pixel head's, and the head learns worse.
 
     Both maps are linear, so they are multiplied once per step: a 1x1 convolution to V with the weight codes @ W,
     several times cheaper than going through u.
@@ -45,7 +48,8 @@ class TiedTokenHead(nn.Module):
 
     def __init__(self, channels: int, code_class_probs: Tensor, log_frequency: Tensor) -> None:
         super().__init__()
-        self.register_buffer("codes", code_class_probs.flatten(1), persistent=False)
+        per_pixel = 2 / code_class_probs[0, 0].numel()
+        self.register_buffer("codes", per_pixel * code_class_probs.flatten(1), persistent=False)
         self.evidence = nn.Parameter(torch.empty(self.codes.shape[1], channels))
         nn.init.normal_(self.evidence, std=0.01)
         self.bias = nn.Parameter(log_frequency.clone())

@@ -47,9 +47,7 @@ def draw_panel(
     inner = len(titles) * step - style.gap
     legend = draw_legend(_class_entries(rows, label_space, palette), inner, style)
     strips = [_titles(titles, step, inner + 2, style)]  # pictures have a frame of one pixel, hence 2 more
-    strips += [
-        _strip(line, titles, size, step, inner + 2, style) for line, size in zip(lines, sizes, strict=True)
-    ]
+    strips += [_strip(line, titles, size, step, inner + 2, style) for line, size in zip(lines, sizes, strict=True)]
     return _on_paper(stack(strips, inner + 2), legend, style)
 
 

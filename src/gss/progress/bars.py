@@ -65,9 +65,7 @@ class BarTask:
         pace.completed = completed
         if pace.now() - self._shown_at >= REFRESH_SECONDS or completed == pace.total:
             self._shown_at = pace.now()
-            self._progress.update(
-                self._id, completed=completed, count=pace.count(), left=pace.left(), note=note()
-            )
+            self._progress.update(self._id, completed=completed, count=pace.count(), left=pace.left(), note=note())
 
     def finish(self) -> None:
         """Take the bar away, unless it is the outermost, which stays to be read."""

@@ -57,9 +57,7 @@ def choose_display(console: Console | None = None, clock: Clock = time.monotonic
     return BarDisplay(console, clock) if _is_screen(console) else LineDisplay(console, clock)
 
 
-def track(
-    items: Iterable[Item], description: str, total: int | None = None, unit: str = "steps"
-) -> Iterator[Item]:
+def track(items: Iterable[Item], description: str, total: int | None = None, unit: str = "steps") -> Iterator[Item]:
     """Give the items one by one and show how far that has come; the total defaults to their length."""
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gss.maskige.inverse import SoftDistance
+from gss.maskige.palette import max_distance_palette
+from gss.maskige.transform import MaskigeTransform
+from gss.networks.backbone import TimmBackbone
+from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
+from gss.networks.fusion import MultiLevelAggregation
+from gss.networks.heads import BilinearPixelHead, TiedTokenHead
+from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
+from gss.tokenizer.patches import PatchDictionary
+from gss.tokenizer.vqvae import VQVAE
+
+PALETTE = max_distance_palette(5)
+
+
+@pytest.fixture
+def autoencoders(draw_labels):
+    """Both tokenizers, stride 4, behind one transform: fitted patches and an untrained VQ-VAE."""
+    transform = MaskigeTransform(PALETTE)
+    patches = PatchDictionary(stride=4, vocab_size=12)
+    patches.fit([transform.paint(draw_labels(4, (32, 48), 5))], PALETTE.colours, PALETTE.ignore_colour)
+    torch.manual_seed(0)
+    vqvae = VQVAE(stride=4, vocab_size=12, hidden=8, code_dim=4, num_blocks=0).eval()
+    return {
+        name: MaskigeAutoencoder(transform, t, SoftDistance()) for name, t in zip(BOTH, (patches, vqvae), strict=True)
+    }
+
+
+BOTH = ("patches", "vqvae")
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_labels_pass_through_tokens_into_class_probabilities(autoencoders, draw_labels, name):
+    generation = autoencoders[name].reconstruct(draw_labels(2, (32, 48), 5, seed=9, ignored=True))
+    assert generation.class_probs.shape == (2, 5, 32, 48)
+    torch.testing.assert_close(generation.class_probs.sum(1), torch.ones(2, 32, 48))
+    assert generation.maskige.shape == (2, 3, 32, 48)
+    assert generation.labels.equal(generation.class_probs.argmax(1))
+
+
+def test_where_the_tokenizer_knows_only_colours_the_inverse_reads_them(autoencoders, draw_labels):
+    autoencoder = autoencoders["vqvae"]
+    generation = autoencoder.reconstruct(draw_labels(1, (16, 16), 5))
+    assert generation.class_probs.equal(SoftDistance()(generation.maskige, PALETTE.colours))
+
+
+def test_codes_of_a_dictionary_are_what_it_holds(autoencoders):
+    codes = autoencoders["patches"].code_class_probs()
+    assert codes.equal(autoencoders["patches"].tokenizer.class_probs)
+
+
+def test_codes_of_a_learned_tokenizer_are_what_it_decodes_amid_equals(autoencoders):
+    """In a constant field the borders of the picture are all that differs, and they lie within two cells here."""
+    codes = autoencoders["vqvae"].code_class_probs()
+    assert codes.shape == (12, 5, 4, 4)
+    torch.testing.assert_close(codes.sum(1), torch.ones(12, 4, 4))
+    field = torch.full((1, 9, 9), 7)
+    wide = autoencoders["vqvae"].read(autoencoders["vqvae"].tokenizer.decode(field)).class_probs
+    torch.testing.assert_close(codes[7], wide[0, :, 16:20, 16:20], atol=1e-3, rtol=0)
+
+
+def network(autoencoder, stride=4):
+    torch.manual_seed(0)
+    backbone = TimmBackbone("resnet18")
+    fusion = MultiLevelAggregation(backbone.channels, 8, 16, num_heads=2, window_size=4)
+    token_head = None
+    if autoencoder is not None:
+        token_head = TiedTokenHead(16, autoencoder.code_class_probs(), autoencoder.tokenizer.log_usage())
+    return ConditioningNetwork(backbone, fusion, BilinearPixelHead(16, 5, stride), token_head, stride)
+
+
+@pytest.fixture(params=BOTH)
+def segmenter(autoencoders, request):
+    autoencoder = autoencoders[request.param]
+    return GenerativeSegmenter(network(autoencoder), autoencoder).eval()
+
+
+@pytest.mark.parametrize("readout", ["pixel", "argmax", "expected"])
+def test_a_photograph_becomes_class_probabilities_by_every_readout(segmenter, readout):
+    generation = segmenter(torch.rand(2, 3, 64, 64), readout)
+    assert generation.class_probs.shape == (2, 5, 64, 64)
+    assert generation.class_probs.dtype == torch.float32
+    torch.testing.assert_close(generation.class_probs.sum(1), torch.ones(2, 64, 64))
+    assert (generation.maskige is None) == (readout == "pixel")
+
+
+def certain(tokens):
+    """What a network says that is sure of these tokens, and of class 3 at every pixel."""
+    prior_logits = 1e4 * torch.nn.functional.one_hot(tokens, 12).movedim(-1, 1).float()
+    pixel_logits = torch.zeros(len(tokens), 5, 32, 48)
+    pixel_logits[:, 3] = 1
+    return ConditioningOutput(prior_logits, pixel_logits)
+
+
+def test_when_the_prior_is_the_posterior_generation_is_the_reconstruction(segmenter, draw_labels):
+    labels, autoencoder = draw_labels(2, (32, 48), 5, seed=4), segmenter.autoencoder
+    tokens = autoencoder.tokenizer.encode(autoencoder.transform.paint(labels))
+    ceiling = autoencoder.reconstruct(labels)
+    for readout in ("argmax", "expected"):
+        generation = segmenter.generate(certain(tokens), readout)
+        torch.testing.assert_close(generation.class_probs, ceiling.class_probs, atol=1e-5, rtol=1e-5)
+        assert generation.labels.equal(ceiling.labels)
+
+
+def test_the_pixel_readout_takes_the_pixel_head_alone(segmenter):
+    assert (segmenter.generate(certain(torch.zeros(1, 8, 12, dtype=torch.int64)), "pixel").labels == 3).all()
+
+
+def test_doubt_between_tokens_shows_in_expected_probabilities_and_not_in_argmax(autoencoders):
+    autoencoder = autoencoders["patches"]
+    segmenter = GenerativeSegmenter(network(autoencoder), autoencoder)
+    prior_logits = torch.full((1, 12, 1, 1), -1e4)
+    prior_logits[0, 2], prior_logits[0, 5] = 0.1, 0.0  # tokens 2 and 5, nearly even
+    output = ConditioningOutput(prior_logits, torch.zeros(1, 5, 4, 4))
+    codes, share = autoencoder.tokenizer.class_probs, torch.tensor([0.1, 0.0]).softmax(0)
+    assert segmenter.generate(output, "argmax").class_probs[0].equal(codes[2])
+    mixed = share[0] * codes[2] + share[1] * codes[5]
+    torch.testing.assert_close(segmenter.generate(output, "expected").class_probs[0], mixed)
+
+
+def test_the_autoencoder_is_frozen_and_stays_in_evaluation_mode(segmenter):
+    segmenter.train()
+    assert segmenter.network.training
+    assert not any(module.training for module in segmenter.autoencoder.modules())
+    assert not any(weight.requires_grad for weight in segmenter.autoencoder.parameters())
+
+
+def test_mixed_precision_keeps_the_promises_of_class_probabilities(segmenter):
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        for readout in segmenter.readouts:
+            class_probs = segmenter(torch.rand(1, 3, 32, 32), readout).class_probs
+            assert class_probs.dtype == torch.float32
+            torch.testing.assert_close(class_probs.sum(1), torch.ones(1, 32, 32))
+
+
+def test_the_pixel_twin_reads_pixels_and_nothing_else():
+    twin = GenerativeSegmenter(network(None), None).eval()
+    assert twin.readouts == ("pixel",)
+    assert twin(torch.rand(1, 3, 32, 32), "pixel").labels.shape == (1, 32, 32)
+    with pytest.raises(ValueError, match=r"readout='expected' is not one of pixel"):
+        twin(torch.rand(1, 3, 32, 32), "expected")
+
+
+def test_a_mistyped_readout_is_refused_with_those_there_are(segmenter):
+    with pytest.raises(ValueError, match=r"readout='argmin' is not one of pixel, argmax, expected"):
+        segmenter.check_readout("argmin")

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gss.maskige.palette import max_distance_palette
+from gss.maskige.transform import MaskigeTransform
+from gss.targets import IGNORE_POLICIES, filled_labels, masked_labels, token_targets, token_valid
+from gss.tokenizer.patches import PatchDictionary
+
+PIXEL_LOGITS = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def labels(draw_labels):
+    """Labels (2, 16, 24) of which one cell and parts of others are ignored."""
+    drawn = draw_labels(2, (16, 24), 5, seed=3, ignored=True)
+    drawn[0, :4, :4] = 255
+    drawn[1, 5:7, 9:15] = 255
+    return drawn
+
+
+@pytest.fixture
+def tokenizer(labels, draw_labels):
+    palette = max_distance_palette(5)
+    transform, dictionary = MaskigeTransform(palette), PatchDictionary(stride=4, vocab_size=1000)
+    dictionary.fit([transform.paint(draw_labels(8, (16, 24), 5))], palette.colours, palette.ignore_colour)
+    return transform, dictionary
+
+
+def test_a_token_is_valid_unless_its_whole_cell_is_ignored(labels):
+    expected = np.zeros((2, 4, 6), bool)
+    for picture, row, column in np.ndindex(2, 4, 6):
+        cell = labels[picture, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].numpy()
+        expected[picture, row, column] = np.any(cell != 255)
+    assert token_valid(labels, 4).dtype == torch.bool
+    assert token_valid(labels, 4).numpy().tolist() == expected.tolist()
+    assert 0 < expected.sum() < expected.size
+
+
+def test_filling_takes_the_pixel_heads_word_where_labels_are_ignored_and_nowhere_else(labels):
+    filled = filled_labels(labels, PIXEL_LOGITS)
+    expected = np.where(labels.numpy() == 255, PIXEL_LOGITS.numpy().argmax(1), labels.numpy())
+    assert filled.numpy().tolist() == expected.tolist()
+    assert filled.max() < 5
+
+
+def test_masking_leaves_labels_alone(labels):
+    assert masked_labels(labels, PIXEL_LOGITS).equal(labels)
+
+
+@pytest.mark.parametrize("policy", IGNORE_POLICIES)
+def test_tokens_encode_the_painted_labels_of_the_policy(labels, tokenizer, policy):
+    transform, dictionary = tokenizer
+    targets = token_targets(labels, PIXEL_LOGITS, policy, transform, dictionary)
+    painted = np.where(labels == 255, PIXEL_LOGITS.argmax(1), labels) if policy == "filled" else labels.numpy()
+    assert targets.tokens.equal(dictionary.encode(transform.paint(torch.from_numpy(painted))))
+    assert targets.token_valid.equal(token_valid(labels, 4))
+
+
+def test_the_policies_differ_in_partly_labelled_cells_only(labels, tokenizer):
+    filled, masked = (token_targets(labels, PIXEL_LOGITS, policy, *tokenizer).tokens for policy in ("filled", "masked"))
+    whole = (labels != 255).view(2, 4, 4, 6, 4).all(4).all(2)
+    assert filled[whole].equal(masked[whole])
+    assert not filled.equal(masked)
+
+
+def test_targets_ask_nothing_of_the_pixel_head(labels, tokenizer):
+    targets = token_targets(labels, PIXEL_LOGITS.clone().requires_grad_(), "filled", *tokenizer)
+    assert not targets.tokens.requires_grad
+
+
+def test_an_unknown_policy_is_refused_with_those_there_are(labels, tokenizer):
+    with pytest.raises(ValueError, match=r"stage\.ignore_policy='fill': one of masked, filled"):
+        token_targets(labels, PIXEL_LOGITS, "fill", *tokenizer)
