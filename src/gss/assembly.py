@@ -112,7 +112,9 @@ def lookup(registry: Mapping[str, Any], key: str, name: str) -> Any:
 def _token_head(head: Config, channels: int, autoencoder: MaskigeAutoencoder) -> nn.Module:
     tokenizer = autoencoder.tokenizer
     if head["token"] == "tied":
-        return TiedTokenHead(channels, autoencoder.code_class_probs(), tokenizer.log_usage())
+        if head["pixel_evidence"] and head["pixel"] != "bilinear":
+            raise ValueError(f"head.pixel_evidence=true needs head.pixel=bilinear, got head.pixel={head['pixel']}")
+        return TiedTokenHead(channels, autoencoder.code_class_probs(), tokenizer.log_usage(), head["pixel_evidence"])
     if head["token"] == "free":
         return FreeTokenHead(channels, tokenizer.vocab_size, head["hidden"])
     raise ValueError(f"unknown head.token={head['token']!r}: one of tied, free")

@@ -72,3 +72,13 @@ def test_the_bilinear_head_interpolates_class_scores():
 @pytest.mark.parametrize("name", PIXEL_HEADS)
 def test_every_pixel_head_scores_every_class_of_every_pixel(name):
     assert PIXEL_HEADS[name](5, num_classes=3, stride=8)(draw(1, 5, 2, 4)).shape == (1, 3, 16, 32)
+
+
+def test_pixel_evidence_is_the_enlarged_class_scores_times_what_each_token_decodes_to():
+    """The folded 3x3 convolution equals the sum over pixels, at the border too."""
+    codes, class_scores = draw(7, 3, 4, 4).softmax(1), draw(2, 3, 5, 6, seed=1)
+    enlarged = torch.nn.functional.interpolate(class_scores, scale_factor=4, mode="bilinear", align_corners=False)
+    expected = torch.einsum("bkhywx,tkyx->bthw", enlarged.unflatten(3, (6, 4)).unflatten(2, (5, 4)), codes)
+    features = torch.zeros(2, 5, 5, 6)
+    head = TiedTokenHead(5, codes, torch.zeros(7), pixel_evidence=True)
+    torch.testing.assert_close(head(features, class_scores) / head.pixel_gain, expected, rtol=1e-4, atol=1e-4)

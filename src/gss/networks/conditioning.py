@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gss.networks.backbone import TimmBackbone
 from gss.networks.fusion import MultiLevelAggregation
+from gss.networks.heads import BilinearPixelHead, SubpixelHead
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ConditioningNetwork(nn.Module):
         self,
         backbone: TimmBackbone,
         fusion: MultiLevelAggregation,
-        pixel_head: nn.Module,
+        pixel_head: BilinearPixelHead | SubpixelHead,
         token_head: nn.Module | None,
         stride: int,
     ) -> None:
@@ -63,5 +64,6 @@ class ConditioningNetwork(nn.Module):
             )
         grid = (height // self.stride, width // self.stride)
         features = self.fusion(self.backbone(image), grid)
-        prior_logits = None if self.token_head is None else self.token_head(features)
-        return ConditioningOutput(prior_logits, self.pixel_head(features))
+        class_scores = self.pixel_head.scores(features)
+        prior_logits = None if self.token_head is None else self.token_head(features, class_scores)
+        return ConditioningOutput(prior_logits, self.pixel_head.enlarge(class_scores))

@@ -20,8 +20,8 @@ class FreeTokenHead(nn.Module):
         self.hidden = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
         self.scores = nn.Conv2d(hidden, vocab_size, 1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, h, w) float to prior_logits (B, V, h, w)."""
+    def forward(self, features: Tensor, class_scores: Tensor | None = None) -> Tensor:
+        """(B, channels, h, w) float to prior_logits (B, V, h, w); the pixel head's scores play no part."""
         return torch.as_tensor(self.scores(self.hidden(features)))
 
 
@@ -35,6 +35,9 @@ class TiedTokenHead(nn.Module):
     u = 2 / stride^2 W features: a score sums over the stride^2 pixels of its cell, so without that factor one step of
     an optimiser like Adam would move it stride^2 times as far as it moves a pixel head's, and the head learns worse.
 
+    With `pixel_evidence`, u also holds the auxiliary pixel head's scores, enlarged bilinearly: the token head begins
+    from what the pixel head believes and learns what it adds (measured: docs/results/camvid.md).
+
     Both maps are linear, so they are multiplied once per step: a 1x1 convolution to V with the weight codes @ W,
     several times cheaper than going through u.
 
@@ -42,22 +45,59 @@ class TiedTokenHead(nn.Module):
         channels: width of the fused map.
         code_class_probs: (V, K, stride, stride) float32, each token's decoded class probabilities.
         log_frequency: (V,) float32, log of each token's share of the training cells.
+        pixel_evidence: whether the bilinear pixel head's scores count as evidence.
     """
 
     codes: Tensor
+    coarse_codes: Tensor
 
-    def __init__(self, channels: int, code_class_probs: Tensor, log_frequency: Tensor) -> None:
+    def __init__(
+        self, channels: int, code_class_probs: Tensor, log_frequency: Tensor, pixel_evidence: bool = False
+    ) -> None:
         super().__init__()
         per_pixel = 2 / code_class_probs[0, 0].numel()
         self.register_buffer("codes", per_pixel * code_class_probs.flatten(1), persistent=False)
         self.evidence = nn.Parameter(torch.empty(self.codes.shape[1], channels))
         nn.init.normal_(self.evidence, std=0.01)
         self.bias = nn.Parameter(log_frequency.clone())
+        self.pixel_gain: nn.Parameter | None = None
+        if pixel_evidence:
+            self.register_buffer("coarse_codes", bilinear_adjoint(code_class_probs), persistent=False)
+            self.pixel_gain = nn.Parameter(torch.tensor(1.6 * per_pixel))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, h, w) float to prior_logits (B, V, h, w)."""
+    def forward(self, features: Tensor, class_scores: Tensor | None = None) -> Tensor:
+        """Scores over tokens.
+
+        Args:
+            features: (B, channels, h, w) float.
+            class_scores: (B, K, h, w) float, the bilinear pixel head's scores at the token grid, for `pixel_evidence`.
+
+        Returns:
+            prior_logits (B, V, h, w).
+        """
         weight = self.codes @ self.evidence
-        return nn.functional.conv2d(features, weight[:, :, None, None], self.bias)
+        scores = nn.functional.conv2d(features, weight[:, :, None, None], self.bias)
+        if self.pixel_gain is None:
+            return scores
+        assert class_scores is not None
+        around = nn.functional.pad(class_scores, (1, 1, 1, 1), mode="replicate")
+        return torch.as_tensor(scores + self.pixel_gain * nn.functional.conv2d(around, self.coarse_codes))
+
+
+def bilinear_adjoint(code_class_probs: Tensor) -> Tensor:
+    """Kernels (V, K, 3, 3) with conv(scores, kernel_t) = <bilinear(scores), class_probs_t> in every cell.
+
+    A pixel enlarged bilinearly depends on the 3x3 cells around it only, so the sum over the cell's pixels is a 3x3
+    convolution at the token grid: K x 9 products per token instead of K x stride^2.
+
+    Args:
+        code_class_probs: (V, K, stride, stride) float32.
+    """
+    stride = code_class_probs.shape[-1]
+    neighbours = torch.eye(9, device=code_class_probs.device).view(9, 1, 3, 3)
+    enlarged = nn.functional.interpolate(neighbours, scale_factor=stride, mode="bilinear", align_corners=False)
+    share = enlarged[:, 0, stride : 2 * stride, stride : 2 * stride]  # of each neighbour in the middle cell's pixels
+    return torch.einsum("vkyx,nyx->vkn", code_class_probs, share).unflatten(2, (3, 3)).contiguous()
 
 
 class BilinearPixelHead(nn.Module):
@@ -74,10 +114,13 @@ class BilinearPixelHead(nn.Module):
         self.stride = stride
         self.scores = nn.Conv2d(channels, num_classes, 1)
 
+    def enlarge(self, scores: Tensor) -> Tensor:
+        """Class scores at the token grid (B, K, h, w) to pixel logits (B, K, h * stride, w * stride)."""
+        return nn.functional.interpolate(scores, scale_factor=self.stride, mode="bilinear", align_corners=False)
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, h, w) float to pixel logits (B, K, h * stride, w * stride)."""
-        scores = self.scores(features)
-        return nn.functional.interpolate(scores, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        return self.enlarge(self.scores(features))
 
 
 class SubpixelHead(nn.Module):
@@ -96,9 +139,13 @@ class SubpixelHead(nn.Module):
         self.scores = nn.Conv2d(channels, num_classes * stride**2, 1)
         self.shuffle = nn.PixelShuffle(stride)
 
+    def enlarge(self, scores: Tensor) -> Tensor:
+        """Scores at the token grid (B, K * stride^2, h, w) to pixel logits (B, K, h * stride, w * stride)."""
+        return torch.as_tensor(self.shuffle(scores))
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, h, w) float to pixel logits (B, K, h * stride, w * stride)."""
-        return torch.as_tensor(self.shuffle(self.scores(features)))
+        return self.enlarge(self.scores(features))
 
 
 PIXEL_HEADS: dict[str, type[BilinearPixelHead] | type[SubpixelHead]] = {

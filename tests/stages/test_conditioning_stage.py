@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from gss.artefact import PriorArtefact
+from gss.assembly import load_autoencoder, restore_segmenter
+from gss.checkpoints import TrainedSegmenter
+from gss.configuration import instantiate
+from gss.losses import pixel_loss, token_divergence
+from gss.targets import token_targets
+
+CONDITIONING = ("stage=conditioning", "callbacks=default")
+LAST = "checkpoints/last.ckpt"
+
+
+class Watch(Callback):
+    """Looks at the frozen autoencoder during training."""
+
+    def __init__(self):
+        self.modes, self.gradients = set(), set()
+
+    def on_after_backward(self, trainer, pl_module):
+        autoencoder = pl_module.segmenter.autoencoder
+        self.modes |= {module.training for module in autoencoder.modules()}
+        self.gradients |= {weight.grad is not None for weight in autoencoder.parameters()}
+
+
+@pytest.fixture(scope="module")
+def trained(run_tiny, tmp_path_factory):
+    """Three steps, validated after the second: a training that does not end on a validation."""
+    return run_tiny(tmp_path_factory.mktemp("trained"), *CONDITIONING, "max_steps=3")
+
+
+def test_a_checkpoint_holds_tensors_and_plain_containers_only(trained):
+    checkpoint = torch.load(trained.folder / LAST, weights_only=True)
+    assert checkpoint["gss"]["stage"] == "conditioning"
+    assert checkpoint["gss"]["config"]["data"]["name"] == "synthetic"
+
+
+def test_the_last_checkpoint_holds_the_last_step(trained):
+    assert torch.load(trained.folder / LAST, weights_only=True)["global_step"] == 3
+
+
+def test_a_restored_segmenter_gives_the_same_bits(trained):
+    restored = restore_segmenter(torch.load(trained.folder / LAST, weights_only=True))
+    segmenter, image = trained.module.segmenter.eval(), torch.rand(2, 3, 32, 64)
+    with torch.no_grad():
+        for readout in ("pixel", "argmax", "expected"):
+            assert restored(image, readout).class_probs.equal(segmenter(image, readout).class_probs)
+
+
+def test_every_promised_figure_is_reported(trained):
+    readouts = {f"val/{readout}/miou" for readout in ("argmax", "expected", "pixel")}
+    promised = {"val/miou", "val/macc", "val/aacc", "val/ceiling", "val/token_accuracy", "val/iou/road", *readouts}
+    assert promised <= trained.figures.keys()
+    assert trained.figures["objective"] == trained.figures["val/miou"] == trained.figures["val/expected/miou"]
+    assert trained.figures["checkpoint"] == str(trained.folder / LAST)
+
+
+def test_figures_equal_those_counted_pixel_by_pixel(trained):
+    """With the restored network, photograph by photograph, and sets of pixels instead of a matrix."""
+    segmenter = TrainedSegmenter.load(trained.folder / LAST).segmenter
+    datamodule = instantiate(torch.load(trained.folder / LAST, weights_only=True)["gss"]["config"]["data"])
+    samples = [datamodule.dataset("val")[index] for index in range(3)]
+    labels = np.stack([sample["labels"] for sample in samples])
+    for readout in ("argmax", "expected", "pixel"):
+        with torch.no_grad():
+            predicted = np.stack([segmenter(sample["image"][None], readout).labels[0] for sample in samples])
+        guessed, true = predicted[labels != 255], labels[labels != 255]
+        classes = np.union1d(guessed, true)
+        iou = [((guessed == k) & (true == k)).sum() / ((guessed == k) | (true == k)).sum() for k in classes]
+        assert trained.figures[f"val/{readout}/miou"] == pytest.approx(np.mean(iou), abs=1e-6)
+        assert trained.figures[f"val/{readout}/aacc"] == pytest.approx((guessed == true).mean(), abs=1e-6)
+
+
+def test_the_ceiling_beside_the_score_is_that_of_stage_one(trained, tiny_prior):
+    assert trained.figures["val/ceiling"] == PriorArtefact.load(tiny_prior).ceiling
+
+
+def test_the_frozen_autoencoder_is_left_as_it_was(run_tiny, tmp_path, tiny_prior):
+    watch = Watch()
+    module = run_tiny(tmp_path, "stage=conditioning", callbacks=(watch,)).module
+    assert watch.modes == {False}
+    assert watch.gradients <= {False}
+    before = PriorArtefact.load(tiny_prior).state
+    after = module.segmenter.autoencoder.state_dict()
+    assert all(after[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_the_network_is_trained(run_tiny, tmp_path):
+    first, second = (run_tiny(tmp_path, "stage=conditioning", f"max_steps={n}").module for n in (1, 2))
+    moved = [
+        name
+        for (name, before), after in zip(first.named_parameters(), second.parameters(), strict=True)
+        if not before.equal(after)
+    ]
+    kinds = {name.split(".")[2] for name in moved}
+    assert kinds == {"backbone", "fusion", "pixel_head", "token_head"}
+
+
+@pytest.fixture(scope="module")
+def resumable(run_tiny, tmp_path_factory):
+    """Four steps at a stretch, with a checkpoint after the second."""
+    every = ModelCheckpoint(tmp_path_factory.mktemp("steps"), "{step}", save_top_k=-1, every_n_train_steps=2)
+    run = run_tiny(tmp_path_factory.mktemp("straight"), *CONDITIONING, "max_steps=4", callbacks=(every,))
+    return run, every.dirpath
+
+
+def test_a_resumed_training_ends_in_the_same_weights(run_tiny, resumable, tmp_path, keep):
+    straight, steps = resumable
+    resume = f"resume={steps}/step=2.ckpt"
+    resumed = run_tiny(tmp_path, *CONDITIONING, "max_steps=4", resume, callbacks=(keep,))
+    assert keep.steps == 2
+    assert all(
+        a.equal(b)
+        for a, b in zip(resumed.module.state_dict().values(), straight.module.state_dict().values(), strict=True)
+    )
+    assert resumed.figures["val/miou"] == straight.figures["val/miou"]
+
+
+def test_a_finished_training_that_is_resumed_only_reports_again(run_tiny, resumable, tmp_path, keep):
+    straight, _ = resumable
+    again = run_tiny(tmp_path, *CONDITIONING, "max_steps=4", f"resume={straight.folder / LAST}", callbacks=(keep,))
+    assert keep.steps == 0
+    for name, value in straight.figures.items():
+        if name.startswith("val/"):
+            assert again.figures[name] == pytest.approx(value, nan_ok=True)
+
+
+def test_resuming_from_nothing_is_refused(run_tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"resume=.*none\.ckpt is not a file"):
+        run_tiny(tmp_path, "stage=conditioning", f"resume={tmp_path / 'none.ckpt'}")
+
+
+def test_resuming_from_the_other_stage_is_refused_with_both_names(run_tiny, resumable, tmp_path):
+    straight, _ = resumable
+    vqvae = ("tokenizer=vqvae", "tokenizer.vocab_size=16", "tokenizer.hidden=8")
+    with pytest.raises(ValueError, match=r"stage=conditioning.*stage=prior"):
+        run_tiny(tmp_path, "stage=prior", *vqvae, f"resume={straight.folder / LAST}")
+
+
+@pytest.mark.parametrize(("max_steps", "val_every", "expected"), [(4, 2, 2), (3, 2, 2), (2, 9, 1), (2, 1, 2)])
+def test_a_training_is_validated_every_so_often_and_once_at_its_end(
+    run_tiny, tmp_path, keep, max_steps, val_every, expected
+):
+    run_tiny(tmp_path, "stage=conditioning", f"max_steps={max_steps}", f"val_every={val_every}", callbacks=(keep,))
+    assert (keep.steps, keep.validations) == (max_steps, expected)
+
+
+def test_the_loss_is_the_weighted_sum_of_divergence_and_pixel_loss(trained, monkeypatch):
+    stage, logged = trained.module, {}
+    monkeypatch.setattr(stage, "log", lambda name, value, **settings: logged.update({name: value}))
+    monkeypatch.setattr(stage, "log_dict", lambda values, **settings: logged.update(values))
+    stage.eval()
+    image, labels = torch.rand(2, 3, 32, 64), torch.randint(19, (2, 32, 64))
+    labels[0, :16] = 255
+    loss = stage.training_step({"image": image, "labels": labels, "name": ["a", "b"]}, 0)
+    output, autoencoder = stage.segmenter.network(image), stage.segmenter.autoencoder
+    targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.transform, autoencoder.tokenizer)
+    divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
+    pixels = pixel_loss(output.pixel_logits, labels)
+    assert loss.item() == pytest.approx((0.8 * divergence + 0.2 * pixels).item(), rel=1e-5)
+    assert logged["train/token_divergence"].item() == pytest.approx(divergence.item(), rel=1e-5)
+    assert logged["train/pixel_loss"].item() == pytest.approx(pixels.item(), rel=1e-5)
+
+
+def test_the_loss_is_exactly_zero_when_the_prior_is_the_posterior(trained):
+    autoencoder, labels = trained.module.segmenter.autoencoder, torch.randint(19, (2, 32, 64))
+    nothing = torch.zeros(2, 19, 32, 64)
+    targets = token_targets(labels, nothing, "filled", autoencoder.transform, autoencoder.tokenizer)
+    one_hot = torch.nn.functional.one_hot(targets.tokens, autoencoder.tokenizer.vocab_size).movedim(-1, 1)
+    posterior = one_hot.float().log()
+    assert token_divergence(posterior, targets.tokens, targets.token_valid).item() == 0
+
+
+def test_panel_rows_show_what_was_generated(trained):
+    stage, image = trained.module.eval(), torch.rand(3, 3, 32, 64)
+    labels = torch.randint(19, (3, 32, 64))
+    with torch.no_grad():
+        rows = stage.panel_rows({"image": image, "labels": labels, "name": ["a", "b", "c"]}, 2)
+        expected = stage.segmenter(image[:2], "expected")
+    assert [row.name for row in rows] == ["a", "b"]
+    assert rows[1].predicted_labels.equal(expected.labels[1])
+    assert rows[1].decoded_maskige.equal(expected.maskige[1])
+    assert rows[1].class_probs.sum(0).sub(1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("head", ["pixel_bilinear", "pixel_subpixel"])
+def test_the_pixel_twin_needs_no_stage_one(run_tiny, tmp_path, head):
+    run = run_tiny(tmp_path, *CONDITIONING, f"head={head}", "prior=nowhere.safetensors")
+    assert run.figures["val/miou"] == run.figures["val/pixel/miou"]
+    assert not {"val/ceiling", "val/expected/miou"} & run.figures.keys()
+    twin = TrainedSegmenter.load(run.folder / LAST)
+    assert (twin.ceiling, twin.prior, twin.readout(None)) == (None, None, "pixel")
+    row = run.module.panel_rows(
+        {"image": torch.rand(1, 3, 32, 64), "labels": torch.zeros(1, 32, 64).long(), "name": ["a"]}, 1
+    )
+    assert row[0].maskige is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tokenizer.stride=4", r"tokenizer\.stride is 8 .* 4 "),
+        ("tokenizer.vocab_size=64", r"tokenizer\.vocab_size is 32 .* 64 "),
+        ("tokenizer=vqvae", r"tokenizer\.name is 'patches' .*'vqvae'"),
+        ("prior=nowhere.safetensors", r"prior=.*nowhere.safetensors: run `python -m gss\.train stage=prior`"),
+        ("stage.readout=expcted", r"readout='expcted' is not one of pixel, argmax, expected"),
+        ("stage.ignore_policy=fill", r"stage\.ignore_policy='fill': one of masked, filled"),
+        ("stage.class_balance=2", r"stage\.class_balance must lie in \[0, 1\], got 2"),
+        ("head.token=tie", r"head\.token='tie': one of tied, free"),
+        ("head.pixel=bilinaer", r"head\.pixel='bilinaer': one of bilinear, subpixel"),
+        ("backbone.name=resnet81", r"backbone\.name='resnet81': nearest are .*resnet18"),
+        ("data.size=[30,64]", r"30x64 does not divide into tokens of stride 8: choose data\.size"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_step(run_tiny, tmp_path, keep, override, message):
+    with pytest.raises(ValueError, match=message):
+        run_tiny(tmp_path, "stage=conditioning", override, callbacks=(keep,))
+    assert keep.steps == 0
+
+
+def test_both_tokenizers_feed_stage_two(run_tiny, tmp_path):
+    vqvae = ("tokenizer=vqvae", "tokenizer.vocab_size=16", "tokenizer.hidden=8", f"prior={tmp_path / 'p.safetensors'}")
+    run_tiny(tmp_path, "stage=prior", *vqvae)
+    run = run_tiny(tmp_path, *CONDITIONING, *vqvae)
+    restored = restore_segmenter(torch.load(run.folder / LAST, weights_only=True))
+    segmenter, image = run.module.segmenter.eval(), torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        assert restored(image).class_probs.equal(segmenter(image).class_probs)
+    held = load_autoencoder(PriorArtefact.load(tmp_path / "p.safetensors")).state_dict()
+    assert all(tensor.equal(held[name]) for name, tensor in segmenter.autoencoder.state_dict().items())

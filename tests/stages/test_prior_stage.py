@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gss.artefact import PriorArtefact
+from gss.assembly import load_autoencoder
+from gss.configuration import instantiate
+
+
+def mean_iou(predicted, labels):
+    """From the definition: intersection over union of pixel sets, over classes that occur."""
+    predicted, labels = np.asarray(predicted)[labels != 255], labels[labels != 255].numpy()
+    classes = np.union1d(predicted, labels)
+    return np.mean(
+        [((predicted == k) & (labels == k)).sum() / ((predicted == k) | (labels == k)).sum() for k in classes]
+    )
+
+
+def validation_labels(config):
+    """All validation labels at the network's size."""
+    datamodule = instantiate(config.data)
+    return torch.cat(list(datamodule.label_batches("val")))
+
+
+def test_the_ceiling_is_the_miou_of_labels_through_the_artefact(run_tiny, compose_tiny, tmp_path):
+    path = tmp_path / "new" / "prior.safetensors"
+    run = run_tiny(tmp_path, "stage=prior", f"prior={path}")
+    artefact = PriorArtefact.load(path)
+    labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
+    reconstructed = load_autoencoder(artefact).reconstruct(labels).labels
+    assert run.figures["val/ceiling"] == pytest.approx(mean_iou(reconstructed, labels), abs=1e-6)
+    assert artefact.ceiling == run.figures["val/ceiling"] == run.figures["objective"]
+    assert run.figures["prior"] == str(path)
+
+
+def test_a_training_free_tokenizer_is_fitted_and_not_trained(run_tiny, tmp_path, keep):
+    run = run_tiny(tmp_path, "stage=prior", f"prior={tmp_path / 'prior.safetensors'}", callbacks=(keep,))
+    assert (keep.steps, keep.validations) == (0, 1)
+    assert 1 < run.module.autoencoder.tokenizer.vocab_size <= 32
+
+
+def test_a_fit_is_the_same_every_time(run_tiny, tmp_path, tiny_prior):
+    run_tiny(tmp_path, "stage=prior", f"prior={tmp_path / 'again.safetensors'}")
+    again, first = PriorArtefact.load(tmp_path / "again.safetensors"), PriorArtefact.load(tiny_prior)
+    assert again.state.keys() == first.state.keys()
+    assert all(tensor.equal(first.state[name]) for name, tensor in again.state.items())
+
+
+VQVAE = ("tokenizer=vqvae", "tokenizer.vocab_size=16", "tokenizer.hidden=8", "tokenizer.num_blocks=1")
+
+
+def test_a_learned_tokenizer_is_trained_and_measured_as_saved(run_tiny, compose_tiny, tmp_path, keep):
+    path = tmp_path / "prior.safetensors"
+    run = run_tiny(tmp_path, "stage=prior", *VQVAE, f"prior={path}", "max_steps=3", callbacks=(keep,))
+    assert keep.steps == 3
+    artefact = PriorArtefact.load(path)
+    labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
+    reconstructed = load_autoencoder(artefact).eval().reconstruct(labels).labels
+    assert artefact.ceiling == run.figures["val/ceiling"] == pytest.approx(mean_iou(reconstructed, labels), abs=1e-6)
+
+
+def test_panel_rows_show_what_becomes_of_the_labels(run_tiny, tmp_path):
+    stage = run_tiny(tmp_path, "stage=prior", f"prior={tmp_path / 'p.safetensors'}").module
+    labels = torch.randint(19, (3, 32, 64))
+    rows = stage.panel_rows({"image": torch.rand(3, 3, 32, 64), "labels": labels, "name": ["a", "b", "c"]}, 2)
+    assert [row.name for row in rows] == ["a", "b"]
+    assert rows[1].predicted_labels.equal(stage.autoencoder.reconstruct(labels[1:2]).labels[0])
+    assert rows[1].maskige.equal(stage.autoencoder.transform.paint(labels[1:2])[0])
+    assert rows[1].decoded_maskige.shape == (3, 32, 64)
