@@ -97,7 +97,7 @@ def bilinear_adjoint(code_class_probs: Tensor) -> Tensor:
     neighbours = torch.eye(9, device=code_class_probs.device).view(9, 1, 3, 3)
     enlarged = nn.functional.interpolate(neighbours, scale_factor=stride, mode="bilinear", align_corners=False)
     share = enlarged[:, 0, stride : 2 * stride, stride : 2 * stride]  # of each neighbour in the middle cell's pixels
-    return torch.einsum("vkyx,nyx->vkn", code_class_probs, share).unflatten(2, (3, 3)).contiguous()
+    return torch.einsum("vkyx,nyx->vkn", code_class_probs, share).reshape(*code_class_probs.shape[:2], 3, 3)
 
 
 class BilinearPixelHead(nn.Module):
