@@ -38,8 +38,9 @@ types: $(READY)  ## mypy, strict, on src
 bench: $(READY)  ## our ways against the ordinary ones; writes docs/results/bench.json
 	@$(PYTHON) scripts/bench.py $(ARGS)
 
-notebook: $(READY)  ## run the notebook and keep its outputs in it
-	@.venv/bin/jupyter-execute --inplace notebooks/01_two_stages.ipynb
+notebook: $(READY)  ## run the notebook; the outputs go to outputs/01_two_stages.ipynb
+	@mkdir -p outputs
+	@.venv/bin/jupyter-execute --output=../outputs/01_two_stages.ipynb notebooks/01_two_stages.ipynb
 
 lock: $(READY)  ## resolve pyproject.toml into requirements.lock; ARGS=--upgrade for newer versions
 	@.venv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

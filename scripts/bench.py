@@ -85,10 +85,11 @@ def _figure(value: float) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    groups, threads = ", ".join(GROUPS), min(2, os.cpu_count() or 1)
+    groups = ", ".join(GROUPS)
     parser.add_argument("--quick", action="store_true", help="few repeats: does everything run?")
     parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="NAME", help=f"some of {groups}")
-    parser.add_argument("--threads", type=int, default=threads, help=f"of torch; {threads} if not given")
+    # with more, whoever else computes on the machine holds up all threads, and the figures say little
+    parser.add_argument("--threads", type=int, default=1, help="of torch; 1 if not given")
     parser.add_argument("--output", type=Path, help="where to write the JSON list")
     return parser.parse_args(arguments)
 

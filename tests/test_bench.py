@@ -117,7 +117,7 @@ def test_a_quick_row_is_printed_and_written_where_asked(
     command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "some.json"
-    arguments = ["--quick", "--threads", "1", "--only", "confusion_matrix"]
+    arguments = ["--quick", "--only", "confusion_matrix"]
     assert command.main([*arguments, "--output", str(written)]) == 0
     assert command.main(arguments) == 0
     assert not command.RESULTS.exists()  # figures of a full run are not overwritten
@@ -152,7 +152,7 @@ def test_an_unknown_row_is_answered_with_the_known_ones(
 @pytest.mark.slow
 def test_every_row_is_measured(command: ModuleType, tmp_path: Path) -> None:
     written = tmp_path / "bench.json"
-    assert command.main(["--quick", "--threads", "1", "--output", str(written)]) == 0
+    assert command.main(["--quick", "--output", str(written)]) == 0
     records = json.loads(written.read_text())
     assert {record["name"]: record["bar"] for record in records} == pytest.approx(ROWS, rel=0.01)
     assert all(record["ours"] > 0 and record["other"] > 0 for record in records)

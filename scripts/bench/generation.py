@@ -6,6 +6,8 @@ costs as much time as trained ones; the dictionary is fitted to drawn labels.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -32,8 +34,8 @@ def measure(effort: Effort) -> list[Row]:
         return [
             time_in_turn(
                 f"generation_{readout}",
-                lambda readout=readout: _labels(generator, image, readout),
-                lambda: _labels(twin, image, PIXEL_READOUT),
+                partial(_labels, generator, image, readout),
+                partial(_labels, twin, image, PIXEL_READOUT),
                 BAR,
                 effort,
             )
@@ -42,7 +44,8 @@ def measure(effort: Effort) -> list[Row]:
 
 
 def _labels(segmenter: GenerativeSegmenter, image: Tensor, readout: str) -> Tensor:
-    return segmenter(image, readout).labels
+    labels: Tensor = segmenter(image, readout).labels
+    return labels
 
 
 def _assert_alike(generator: GenerativeSegmenter, twin: GenerativeSegmenter, image: Tensor) -> None:

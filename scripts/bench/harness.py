@@ -112,7 +112,7 @@ def peak_memory(call: Call) -> float:
         events = json.loads(trace.read_text())["traceEvents"]
     allocations = [event for event in events if event.get("name") == "[memory]"]
     allocations.sort(key=lambda event: event["ts"])
-    return max(accumulate((event["args"]["Bytes"] for event in allocations), initial=0)) / MIB
+    return float(max(accumulate((event["args"]["Bytes"] for event in allocations), initial=0)) / MIB)
 
 
 @contextmanager

@@ -72,7 +72,9 @@ class BareLoop:
         stage: dict[str, Any],
         data: DataLoader[Batch],
     ) -> None:
-        self.segmenter, self.stage = segmenter.train(), stage
+        self.segmenter, self.policy = segmenter.train(), stage["ignore_policy"]
+        self.token_weight: float = stage["token_weight"]
+        self.pixel_weight: float = stage["pixel_weight"]
         self.clip = optimisation.gradient_clip
         self.optimizer, self.schedule = optimisation.build(segmenter)
         self.batches: Iterator[Batch] = iter(data)
@@ -90,10 +92,13 @@ class BareLoop:
 
     def _loss(self, image: Tensor, labels: Tensor) -> Tensor:
         output, stage_one = self.segmenter.network(image), self.segmenter.autoencoder
-        pixels, policy = pixel_loss(output.pixel_logits, labels), self.stage["ignore_policy"]
-        targets = token_targets(labels, output.pixel_logits, policy, stage_one.transform, stage_one.tokenizer)
+        assert stage_one is not None
+        assert output.prior_logits is not None
+        pixels = pixel_loss(output.pixel_logits, labels)
+        transform, tokenizer = stage_one.transform, stage_one.tokenizer
+        targets = token_targets(labels, output.pixel_logits, self.policy, transform, tokenizer)
         divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
-        return self.stage["token_weight"] * divergence + self.stage["pixel_weight"] * pixels
+        return self.token_weight * divergence + self.pixel_weight * pixels
 
 
 class StepByStep(L.Callback):
@@ -123,7 +128,7 @@ def _data(images: Tensor, labels: Tensor, batch_size: int, steps: int) -> DataLo
     generator = torch.Generator().manual_seed(0)
     picks = [torch.randperm(len(images), generator=generator)[:batch_size] for _ in range(steps)]
     batches = [Batch(image=images[pick], labels=labels[pick], name=list(map(str, pick))) for pick in picks]
-    return DataLoader(batches, batch_size=None)
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list is data set enough
 
 
 def _fit(stage: ConditioningStage, config: dict[str, Any], turns: StepByStep, data: DataLoader[Batch]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gss.artefact import PriorArtefact
 from gss.labels import LabelSpace
@@ -49,9 +49,13 @@ def build_autoencoder(description: Config) -> MaskigeAutoencoder:
 
 
 def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
-    """The maskige autoencoder that an artefact holds."""
+    """The maskige autoencoder that an artefact holds.
+
+    Raises:
+        ValueError: if the artefact's tensors are not those of its description.
+    """
     autoencoder = build_autoencoder(artefact.description)
-    autoencoder.load_state_dict(artefact.state)
+    _fill(autoencoder, artefact.state, "stage-one artefact")
     return autoencoder
 
 
@@ -84,7 +88,7 @@ def restore_segmenter(checkpoint: Mapping[str, Any], prefix: str = "segmenter.")
         prefix: of the segmenter's names in the state dict.
 
     Raises:
-        ValueError: if the checkpoint is of another stage or another program.
+        ValueError: if the checkpoint is of another stage or another program, or its weights are not all there.
     """
     record = checkpoint.get("gss")
     if not record or record["stage"] != "conditioning":
@@ -98,7 +102,7 @@ def restore_segmenter(checkpoint: Mapping[str, Any], prefix: str = "segmenter.")
         autoencoder = load_autoencoder(PriorArtefact(record["prior"], record["ceiling"], held))
     config = {**record["config"], "backbone": {**record["config"]["backbone"], "pretrained": False, "weights": None}}
     segmenter = build_segmenter(config, len(record["label_space"]["names"]), autoencoder)
-    segmenter.load_state_dict(state)
+    _fill(segmenter, state, "checkpoint")
     return segmenter.eval()
 
 
@@ -107,6 +111,15 @@ def lookup(registry: Mapping[str, Any], key: str, name: str) -> Any:
     if name not in registry:
         raise ValueError(f"unknown {key}={name!r}: one of {', '.join(registry)}")
     return registry[name]
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads all weights of a module, or says in one sentence which are missing, unknown or of another shape."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ValueError(f"the {source} does not fit the configuration that it carries: {reason}") from error
 
 
 def _token_head(head: Config, channels: int, autoencoder: MaskigeAutoencoder) -> nn.Module:

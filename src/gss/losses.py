@@ -11,7 +11,7 @@ from gss.labels import IGNORE
 def token_divergence(
     prior_logits: Tensor, tokens: Tensor, token_valid: Tensor, token_weights: Tensor | None = None
 ) -> Tensor:
-    """KL(q(z | labels) || p(z | image)) per token, in nats (equation 5).
+    """KL(q(z | labels) || p(z | image)) per token, in nats: the second term of the ELBO.
 
     The posterior is one-hot, so its entropy is zero and the divergence is the cross-entropy of the token. The released
     code divides by all positions; here the mean runs over the valid ones, so ignored area does not shrink the step.
@@ -53,7 +53,7 @@ def pixel_loss(pixel_logits: Tensor, labels: Tensor, class_weights: Tensor | Non
 
 
 def reconstruction_loss(decoded: Tensor, maskige: Tensor) -> Tensor:
-    """Mean squared colour distance |D(z) - X(c)|^2 of stage one (equation 4), of two (B, 3, H, W) in [0, 1]."""
+    """Mean squared colour distance |D(z) - X(c)|^2 of stage one, of two (B, 3, H, W) in [0, 1]."""
     return nn.functional.mse_loss(decoded, maskige) * 3
 
 

@@ -49,10 +49,9 @@ class ConfusionMatrix(Metric):
 
     def update(self, predicted_labels: Tensor, labels: Tensor) -> None:
         """Adds a batch: two (B, H, W) int64; predicted in [0, K), labels in [0, K) or 255, which is left out."""
-        labelled = labels != IGNORE
-        cell = labels[labelled] * self.num_classes + predicted_labels[labelled]
-        counts = torch.bincount(cell, minlength=self.num_classes**2)
-        self.matrix += counts.view(self.num_classes, self.num_classes)
+        cell = labels * self.num_classes + predicted_labels  # ignored pixels count beyond the K x K cells
+        counts = torch.bincount(cell.flatten(), minlength=(IGNORE + 1) * self.num_classes)
+        self.matrix += counts[: self.num_classes**2].view(self.num_classes, self.num_classes)
 
     def compute(self) -> Tensor:
         """The matrix (K, K) int64, true class by row."""

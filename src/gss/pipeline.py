@@ -36,7 +36,7 @@ class Generation:
     @property
     def labels(self) -> Tensor:
         """Likeliest class of each pixel: (B, H, W) int64 in [0, K)."""
-        return self.class_probs.argmax(dim=1)
+        return self.class_probs.max(dim=1).indices  # several times faster than argmax on this layout
 
 
 class MaskigeAutoencoder(nn.Module):

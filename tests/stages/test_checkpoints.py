@@ -12,7 +12,7 @@ from gss.checkpoints import TrainedSegmenter
 def checkpoint(run_tiny, tmp_path_factory):
     """A trained checkpoint."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    run_tiny(folder, "stage=conditioning", "callbacks=default", "max_steps=1")
+    run_tiny(folder, "stage=conditioning", "callbacks=default", "callbacks.panels=null", "max_steps=1")
     return folder / "checkpoints" / "last.ckpt"
 
 

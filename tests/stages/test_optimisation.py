@@ -21,7 +21,7 @@ def rates(max_steps, **settings):
 
 
 def test_the_rate_rises_linearly_and_then_falls_as_a_power_to_zero():
-    rise = [2.0 * (step + 1) / 4 for step in range(4)]
+    rise = [2.0 * (1 / 4 + 3 / 4 * step / 4) for step in range(4)]
     fall = [2.0 * (1 - step / 6) ** 0.9 for step in range(7)]
     assert rates(10, warmup_steps=4, power=0.9)[:4] == pytest.approx(rise)
     assert rates(10, warmup_steps=4, power=0.9)[4:] == pytest.approx(fall)

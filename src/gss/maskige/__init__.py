@@ -1,1 +1,1 @@
-"""The maskige: a label map painted as an RGB picture, and the way back (section 3.2 of the paper)."""
+"""The maskige: a label map painted as an RGB picture, and the way back."""

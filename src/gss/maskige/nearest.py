@@ -37,7 +37,8 @@ class NearestColourTable:
             self._table = self._build().to(maskige.device)
         eight_bit = (maskige.float() * 255).round_().clamp_(0, 255).int()
         red, green, blue = eight_bit.unbind(1)
-        return self._table[(red << 16) | (green << 8) | blue].long()
+        codes = (red << 16) | (green << 8) | blue
+        return self._table.index_select(0, codes.flatten()).view(codes.shape).long()
 
     def _build(self) -> Tensor:
         """(2^24,) rows by 24-bit colour; in each cell only colours compete that can be nearest somewhere in it."""

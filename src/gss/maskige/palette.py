@@ -1,6 +1,6 @@
 """Colour choice: one colour per class, as far apart as possible, and one more for ignored pixels.
 
-The paper's *maximal distance assumption* (section 3.3): the rows of beta, one colour per class, are placed far apart in
+The paper's *maximal distance assumption*: the rows of beta, one colour per class, are placed far apart in
 RGB so that a noisy maskige still decodes to the right class.
 """
 

@@ -1,4 +1,4 @@
-"""X and its exact inverse: labels painted with the palette, and read back by nearest colour (equation 6)."""
+"""X and its exact inverse: labels painted with the palette, and read back by nearest colour."""
 
 from __future__ import annotations
 

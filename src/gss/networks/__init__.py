@@ -1,1 +1,1 @@
-"""The conditioning network I_psi: from the photograph to scores over tokens (section 3.4 of the paper)."""
+"""The conditioning network I_psi: from the photograph to scores over tokens of the paper."""

@@ -25,7 +25,7 @@ class ConditioningOutput:
 
 
 class ConditioningNetwork(nn.Module):
-    """From a photograph to p(z | image), one categorical distribution per token (section 3.4).
+    """From a photograph to p(z | image), one categorical distribution per token.
 
     Without a token head it is the *pixel twin*: the same network and budget that classifies pixels directly.
 

@@ -1,4 +1,4 @@
-"""Multi-level aggregation: every level of the pyramid brought to the token grid and mixed (section 3.4, figure 4)."""
+"""Multi-level aggregation: every level of the pyramid brought to the token grid and mixed."""
 
 from __future__ import annotations
 

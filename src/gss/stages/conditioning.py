@@ -1,4 +1,4 @@
-"""stage=conditioning: latent prior learning, the paper's stage II (equation 5)."""
+"""stage=conditioning: latent prior learning, the paper's stage II: min KL(q(z | c) || p(z | x))."""
 
 from __future__ import annotations
 

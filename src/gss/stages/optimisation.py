@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler, PolynomialLR, Sequen
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How a stage is optimised (section 4.1 of the paper: AdamW, poly schedule, linear warm-up).
+    """How a stage is optimised (the released recipe: AdamW, poly schedule, linear warm-up).
 
     Args:
         optimizer: makes the optimiser from parameter groups, e.g. a partial of `torch.optim.AdamW`.

@@ -1,4 +1,4 @@
-"""stage=prior: latent posterior learning, the paper's stage I (equations 4 and 6)."""
+"""stage=prior: latent posterior learning, the paper's stage I: E_q |D(z) - X(c)|^2, a reconstruction of the maskige."""
 
 from __future__ import annotations
 

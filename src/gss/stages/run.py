@@ -129,7 +129,7 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     _fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-    if not figures or trainer.global_step % config["val_every"]:
+    if not figures or trainer.global_step % int(trainer.val_check_interval):
         figures = _validate(trainer, stage, datamodule)
     last = Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt"
     log.info("stage=conditioning: mIoU %.4f, checkpoint %s", figures.get("val/miou", math.nan), last)
