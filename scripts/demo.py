@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich import get_console
 
+from gss.command_line import wait_patiently
 from gss.configuration import config_dir, register_resolvers
 from gss.evaluate import evaluate
 from gss.train import train
@@ -22,6 +23,7 @@ TWINS = ("pixel_bilinear", "pixel_subpixel")
 
 def main() -> None:
     """Runs the commands that the README shows, in one process, and ends with one line of figures."""
+    wait_patiently()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     say("1/5  stage=prior: drawing scenes, fitting the dictionary, measuring the ceiling")

@@ -61,8 +61,8 @@ def _options(group: str) -> list[str]:
 
 def _check_option(override: Override) -> None:
     options = _options(override.key_or_group)
-    for choice in _choices(override):
-        if choice is not None and str(choice) not in options:
+    for choice in [] if override.is_delete() else _choices(override):
+        if str(choice) not in options:
             near = nearest(str(choice), options)
             raise ValueError(f"{override.key_or_group}={choice} is not an option of that group; {near}")
 
@@ -88,8 +88,15 @@ def _check_key(override: Override, config: DictConfig) -> None:
     if override.is_add() or override.is_force_add() or override.is_delete():
         return
     known = _child(node, last, override)
+    for value in _values(override):
+        _check_type(override.key_or_group, known, value)
+
+
+def _values(override: Override) -> list[Any]:
+    """The value of an override, or those that a sweep lists; ranges and the like are the sweeper's business."""
     if not override.is_sweep_override():
-        _check_type(override.key_or_group, known, override.value())
+        return [override.value()]
+    return list(override.sweep_iterator()) if override.is_choice_sweep() else []
 
 
 def _child(node: Any, name: str, override: Override) -> Any:
@@ -109,6 +116,8 @@ def _check_type(key: str, known: Any, value: Any) -> None:
     expected = _kind(known)
     found = _kind(value)
     fits = expected in (None, found) or (expected, found) in {("a number", "a whole number"), ("a list", "a list")}
+    if value is None and expected == "a mapping":  # a callback or logger left out
+        return
     if expected == "text":  # numbers and paths make valid text
         fits = found not in ("a list", "a mapping")
     if not fits:
