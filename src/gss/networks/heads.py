@@ -62,7 +62,7 @@ class TiedTokenHead(nn.Module):
         self.bias = nn.Parameter(log_frequency.clone())
         self.pixel_gain: nn.Parameter | None = None
         if pixel_evidence:
-            self.register_buffer("coarse_codes", bilinear_adjoint(code_class_probs), persistent=False)
+            self.register_buffer("coarse_codes", bilinear_adjoint(code_class_probs).flatten(1), persistent=False)
             self.pixel_gain = nn.Parameter(torch.tensor(1.6 * per_pixel))
 
     def forward(self, features: Tensor, class_scores: Tensor | None = None) -> Tensor:
@@ -76,12 +76,13 @@ class TiedTokenHead(nn.Module):
             prior_logits (B, V, h, w).
         """
         weight = self.codes @ self.evidence
-        scores = nn.functional.conv2d(features, weight[:, :, None, None], self.bias)
-        if self.pixel_gain is None:
-            return scores
-        assert class_scores is not None
-        around = nn.functional.pad(class_scores, (1, 1, 1, 1), mode="replicate")
-        return torch.as_tensor(scores + self.pixel_gain * nn.functional.conv2d(around, self.coarse_codes))
+        scores = nn.functional.linear(features.movedim(1, -1), weight, self.bias)
+        if self.pixel_gain is not None:
+            assert class_scores is not None
+            around = nn.functional.pad(self.pixel_gain * class_scores, (1, 1, 1, 1), mode="replicate")
+            neighbours = nn.functional.unfold(around, 3).unflatten(2, scores.shape[1:3]).movedim(1, -1)
+            scores = scores + nn.functional.linear(neighbours, self.coarse_codes)
+        return scores.movedim(-1, 1)
 
 
 def bilinear_adjoint(code_class_probs: Tensor) -> Tensor:
