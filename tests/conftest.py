@@ -46,6 +46,7 @@ TINY = (  # a run in seconds: drawn scenes at a quarter of the area, a narrow ne
     "data.splits.test.num_scenes=2",
 )
 NARROW = (
+    "backbone.name=test_resnet",  # timm's own for tests: half a million weights
     "data.batch_size=2",
     "data.num_workers=0",
     "tokenizer.vocab_size=32",
@@ -58,6 +59,18 @@ NARROW = (
     "logger=none",
     "callbacks=none",
 )
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> tuple[str, ...]:
+    """Give the overrides that make any training a matter of seconds, whatever its data."""
+    return NARROW
+
+
+@pytest.fixture(scope="session")
+def tiny_scenes(street_scenes: Path) -> tuple[str, ...]:
+    """Give the overrides that make the drawn scenes the data of a run."""
+    return (f"data.root={street_scenes}", *TINY)
 
 
 @pytest.fixture(scope="session")
@@ -83,11 +96,13 @@ def compose_run() -> Callable[..., DictConfig]:
 
 
 @pytest.fixture(scope="session")
-def compose_tiny(compose_run: Callable[..., DictConfig], street_scenes: Path) -> Callable[..., DictConfig]:
+def compose_tiny(
+    compose_run: Callable[..., DictConfig], tiny_scenes: tuple[str, ...], tiny_network: tuple[str, ...]
+) -> Callable[..., DictConfig]:
     """Give a function that composes a tiny training run on the drawn scenes."""
 
     def composed(run: Path, *overrides: str) -> DictConfig:
-        return compose_run(run, f"data.root={street_scenes}", *TINY, *NARROW, *overrides)
+        return compose_run(run, *tiny_scenes, *tiny_network, *overrides)
 
     return composed
 
@@ -98,6 +113,18 @@ def tiny_prior(compose_tiny: Callable[..., DictConfig], tmp_path_factory: pytest
     from gss.train import train
 
     return Path(train(compose_tiny(tmp_path_factory.mktemp("prior"), "stage=prior"))["prior"])
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(
+    compose_tiny: Callable[..., DictConfig], tiny_prior: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Run one step of stage=conditioning on the drawn scenes and give its checkpoint."""
+    from gss.train import train
+
+    kept = ("callbacks=default", "callbacks.panels=null", "max_steps=1")
+    folder = tmp_path_factory.mktemp("conditioning")
+    return Path(train(compose_tiny(folder, "stage=conditioning", f"prior={tiny_prior}", *kept))["checkpoint"])
 
 
 @pytest.fixture(scope="session")

@@ -1,95 +1,227 @@
-"""Every file in conf/ is executed: training choices run two steps, the others are built."""
+"""Every file of conf/ is composed and used; a file that no test names is itself a failure."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from PIL import Image
 
+from gss.assembly import build_segmenter
 from gss.configuration import config_dir, instantiate, instantiate_each, to_plain
+from gss.stages.run import build_trainer
+from gss.train import train
 
-TRAINED = [  # options that run two steps of stage=conditioning on the drawn scenes
-    "backbone=regnety_002",
-    "backbone=resnet18",
-    "head=tied",
-    "head=free",
-    "head=pixel_bilinear",
-    "head=pixel_subpixel",
-    "optim=adamw",
-    "optim=sgd",
-    "fusion=lean",
-    "hardware=cpu",
-    "callbacks=default",
-    "callbacks=none",
-    "logger=csv",
-    "logger=none",
-    "logger=tensorboard",
-    "debug=fast",
-    "debug=overfit",
-    "experiment=demo",
-    "experiment=demo_pixel",
-]
-COMPOSED = [  # too large, of other hardware, or of data that is not here: composed, and built where that is cheap
-    "backbone=resnet50",
-    "backbone=swin_tiny",
-    "backbone=convnext_tiny",
-    "fusion=paper",
-    "hardware=gpu",
-    "hardware=ddp",
-    "hardware=ddp_cpu",
-    "logger=wandb",
-    "experiment=camvid_cpu",
-    "experiment=camvid_cpu_pixel",
-    "data=cityscapes",
-    "data=camvid",
-    "data=folder",
-]
-ELSEWHERE = {  # run by every test of this file, or by tests/stages
-    "data/synthetic", "data/base", "maskige/ff", "tokenizer/patches", "tokenizer/vqvae", "stage/prior",
-    "stage/conditioning", "paths/default", "hydra/help/gss", "config", "evaluate", "predict",
-}  # fmt: skip
+# group -> options that are trained for two steps
+TRAINED = {
+    "stage": ["prior", "conditioning"],
+    "tokenizer": ["patches", "vqvae"],
+    "maskige": ["ff"],
+    "backbone": ["resnet18", "regnety_002"],
+    "fusion": ["lean"],
+    "head": ["tied", "free", "pixel_bilinear", "pixel_subpixel"],
+    "optim": ["adamw", "sgd"],
+    "hardware": ["cpu"],
+    "callbacks": ["none", "default"],
+    "logger": ["none", "csv", "tensorboard", "wandb"],
+    "data": ["synthetic", "cityscapes", "camvid", "folder"],
+    "debug": ["fast", "overfit"],
+    "experiment": ["camvid_cpu", "camvid_cpu_pixel", "demo", "demo_pixel"],
+}
+HEAVY = {"backbone": ["convnext_tiny", "resnet50", "swin_tiny"], "fusion": ["paper"]}  # built, and run once at 64x64
+ELSEWHERE = {  # used by tests of another file
+    "hardware/gpu": "tests/test_configs.py",
+    "hardware/ddp": "tests/test_configs.py",
+    "hardware/ddp_cpu": "tests/commands/test_processes.py",
+    "evaluate": "tests/commands/test_evaluate.py",
+    "predict": "tests/commands/test_predict.py",
+    "hydra/help/gss": "tests/commands/test_mistakes.py",
+}
+BELOW_OTHERS = {"config", "paths/default", "data/base"}  # parts of every run above
 
 
-def test_no_config_file_is_left_out():
-    files = {str(path.relative_to(config_dir()).with_suffix("")) for path in config_dir().rglob("*.yaml")}
-    assert files == {option.replace("=", "/") for option in TRAINED + COMPOSED} | ELSEWHERE
+def test_no_file_is_left_out():
+    root = config_dir()
+    every = {path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")}
+    named = {
+        f"{group}/{option}" for groups in (TRAINED, HEAVY) for group, options in groups.items() for option in options
+    }
+    assert every == named | ELSEWHERE.keys() | BELOW_OTHERS
+    assert all((Path(__file__).parents[1] / test).is_file() for test in ELSEWHERE.values())
 
 
-@pytest.mark.parametrize("option", TRAINED)
-def test_two_steps_run(option, compose_tiny, tiny_prior, tmp_path, monkeypatch):
-    from gss.train import train
-
-    monkeypatch.chdir(tmp_path)
-    small = [] if option.startswith("backbone") else ["backbone=regnety_002"]
-    result = train(compose_tiny(tmp_path, option, "stage=conditioning", f"prior={tiny_prior}", *small))
-    assert 0 <= result["val/miou"] <= 1
-
-
-@pytest.mark.parametrize("option", COMPOSED)
-def test_it_composes_and_its_parts_are_built(option, compose_run, tmp_path):
-    names = ["data.root=.", "data.label_space.names=[road,car]"] if option == "data=folder" else []
-    config = compose_run(tmp_path, "stage=conditioning", option, *names)
-    assert to_plain(config)["stage"]["name"] == "conditioning"
-    assert instantiate(config.data).name == config.data.name
-    assert instantiate(config.optim).max_steps == config.max_steps
-    assert instantiate_each(config.callbacks)
-
-
-@pytest.mark.parametrize("backbone", ["swin_tiny", "convnext_tiny", "resnet50"])
-def test_a_backbone_gives_a_pyramid(backbone, compose_run, tmp_path):
-    import torch
-
-    from gss.networks.backbone import TimmBackbone
-
-    network = TimmBackbone(**to_plain(compose_run(tmp_path, "stage=conditioning", f"backbone={backbone}"))["backbone"])
-    with torch.inference_mode():
-        maps = network.eval()(torch.rand(1, 3, 64, 64))
-    assert [level.shape[-1] for level in maps] == [16, 8, 4, 2]
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two pairs per split in CamVid's layout and in that of data=folder: 40x60, ids 0-10 and 11 or 255 = ignored."""
+    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    layouts = {"camvid": ("{}", "{}annot", 11), "folder": ("images/{}", "labels/{}", 255)}
+    for layout, (images, labels, ignored) in layouts.items():
+        for split in ("train", "val", "test"):
+            for folder, picture in ((images, (40, 60, 3)), (labels, (40, 60))):
+                (root / layout / folder.format(split)).mkdir(parents=True)
+                for number in range(2):
+                    if len(picture) == 3:
+                        pixels = random.integers(0, 256, picture, np.uint8)
+                    else:
+                        blocks = random.choice(np.array([*range(11), ignored], np.uint8), (5, 6))
+                        pixels = blocks.repeat(8, 0).repeat(10, 1)
+                    Image.fromarray(pixels).save(root / layout / folder.format(split) / f"{number}.png")
+    return root
 
 
-@pytest.mark.slow
-def test_wandb_runs_offline(compose_tiny, tiny_prior, tmp_path, monkeypatch):
-    from gss.train import train
+def own_data(option, photographs, street_scenes):
+    """What a data set needs besides its file, at the tiny size."""
+    roots = {"cityscapes": street_scenes, "camvid": photographs / "camvid", "folder": photographs / "folder"}
+    names = ["data.label_space.names=[a,b,c,d,e,f,g,h,i,j,k]"] if option == "folder" else []
+    return [f"data={option}", f"data.root={roots[option]}", *names]
 
-    for key, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
-        monkeypatch.setenv(key, value)
-    train(compose_tiny(tmp_path, "stage=conditioning", f"prior={tiny_prior}", "backbone=regnety_002", "logger=wandb"))
-    assert list(tmp_path.rglob("offline-run-*"))
+
+def run_both(compose, folder, *overrides):
+    """Stage one and then stage two, from nothing."""
+    prior = f"prior={folder / 'prior.safetensors'}"
+    first = train(compose(folder / "one", *overrides, "stage=prior", prior))
+    second = train(compose(folder / "two", *overrides, "stage=conditioning", prior))
+    assert 0 <= first["val/ceiling"] <= 1
+    assert 0 <= second["val/miou"] <= 1
+    assert second["val/ceiling"] == first["val/ceiling"]
+
+
+@pytest.mark.parametrize("option", TRAINED["stage"])
+def test_stages_run(compose_tiny, tmp_path, tiny_prior, option):
+    prior = tmp_path / "p.safetensors" if option == "prior" else tiny_prior
+    assert train(compose_tiny(tmp_path, f"stage={option}", f"prior={prior}"))["objective"] >= 0
+
+
+CHOICES = ("maskige", "head", "optim", "hardware", "fusion")
+
+
+@pytest.mark.parametrize("choice", [f"{group}={option}" for group in CHOICES for option in TRAINED[group]])
+def test_choices_train(compose_tiny, tmp_path, tiny_prior, choice):
+    assert 0 <= train(compose_tiny(tmp_path, "stage=conditioning", f"prior={tiny_prior}", choice))["val/miou"] <= 1
+
+
+@pytest.mark.parametrize("option", TRAINED["tokenizer"])
+def test_tokenizers_train(compose_tiny, tmp_path, option):
+    run_both(compose_tiny, tmp_path, f"tokenizer={option}")
+
+
+@pytest.mark.parametrize("option", TRAINED["backbone"])
+def test_light_backbones_train(compose_tiny, tmp_path, tiny_prior, option):
+    name = f"backbone.name={option}"  # the tiny run names another one
+    config = compose_tiny(tmp_path, "stage=conditioning", f"prior={tiny_prior}", f"backbone={option}", name)
+    assert 0 <= train(config)["val/miou"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group, options in HEAVY.items() for option in options]
+)
+def test_heavy_networks_are_built_and_answer(compose_run, tmp_path, group, option):
+    config = to_plain(compose_run(tmp_path, "stage=conditioning", "head=pixel_bilinear", f"{group}={option}"))
+    twin = build_segmenter(config, num_classes=19, autoencoder=None).eval()
+    with torch.no_grad():
+        assert twin(torch.rand(1, 3, 64, 64), "pixel").class_probs.shape == (1, 19, 64, 64)
+
+
+@pytest.mark.parametrize("option", [option for option in TRAINED["data"] if option != "synthetic"])
+def test_data_sets_train(compose_run, tiny_network, tmp_path, photographs, street_scenes, option):
+    data = own_data(option, photographs, street_scenes)
+    run_both(lambda run, *more: compose_run(run, *tiny_network, *data, "data.size=[32,64]", *more), tmp_path)
+
+
+def test_drawn_scenes_need_nothing(compose_run, tiny_network, tmp_path):
+    few = [f"data.splits.{split}.num_scenes=2" for split in ("train", "val")]
+    small = ["data.size=[32,64]", "data.splits.train.size=[32,64]"]
+    run_both(lambda run, *more: compose_run(run, *tiny_network, *few, *small, *more), tmp_path)
+
+
+@pytest.mark.parametrize("option", TRAINED["experiment"])
+def test_experiments_train(compose_run, tiny_network, tmp_path, photographs, street_scenes, option):
+    if option.startswith("camvid"):
+        data = [f"data.root={photographs / 'camvid'}", "data.size=[32,64]"]
+    else:
+        data = [f"data.root={street_scenes}", "data.size=[32,64]", "data.splits.train.size=[64,128]"]
+        data += ["data.splits.train.num_scenes=6", "data.splits.val.num_scenes=3"]
+
+    def compose(run, *more):
+        return compose_run(run, f"experiment={option}", *tiny_network, *data, *more)
+
+    if option.endswith("pixel"):
+        assert train(compose(tmp_path))["val/miou"] >= 0  # the stage is the experiment's own
+    else:
+        run_both(compose, tmp_path)
+
+
+@pytest.mark.parametrize("option", TRAINED["debug"])
+def test_debugging_aids_train(compose_run, tiny_network, tmp_path, street_scenes, tiny_prior, option):
+    scenes = ["data.splits.train.size=[64,128]", "data.splits.train.num_scenes=6", "data.splits.val.num_scenes=3"]
+    steps = [] if option == "fast" else ["max_steps=2", "val_every=2"]
+    network = [
+        override for override in tiny_network if not override.startswith(("max_steps", "val_every", "callbacks"))
+    ]
+    base = [
+        "stage=conditioning",
+        f"debug={option}",
+        *network,
+        f"data.root={street_scenes}",
+        "data.size=[32,64]",
+        *scenes,
+    ]
+    config = compose_run(tmp_path, *base, f"prior={tiny_prior}", *steps)
+    assert config.max_steps == 2
+    assert train(config)["val/miou"] >= 0
+
+
+@pytest.mark.parametrize("option", TRAINED["callbacks"])
+def test_callbacks_leave_what_they_should(compose_tiny, tmp_path, tiny_prior, option):
+    train(compose_tiny(tmp_path, "stage=conditioning", f"prior={tiny_prior}", f"callbacks={option}"))
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} - {"config.yaml"}
+    kept = {f"checkpoints/{name}.ckpt{more}" for name in ("best", "last") for more in ("", ".sha256")}
+    assert left == ({*kept, "per_class.csv", "panels/step_000002.png"} if option == "default" else set())
+
+
+LOGGERS = {
+    "none": [],
+    "csv": [CSVLogger],
+    "tensorboard": [CSVLogger, TensorBoardLogger],
+    "wandb": [CSVLogger, WandbLogger],
+}
+
+
+@pytest.mark.parametrize("option", TRAINED["logger"])
+def test_loggers_take_what_a_run_says(compose_tiny, tmp_path, tiny_prior, monkeypatch, option):
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    panels = "+callbacks.panels={_target_: gss.callbacks.panels.PanelCallback, num_rows: 1}"
+    more = [panels] if option in ("tensorboard", "wandb") else []
+    config = compose_tiny(tmp_path, "stage=conditioning", f"prior={tiny_prior}", f"logger={option}", *more)
+    assert [type(logger) for logger in instantiate_each(config.logger)] == LOGGERS[option]
+    train(config)
+    if option != "none":
+        header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+        assert {"val/miou", "val/expected/miou", "val/ceiling", "step"} <= set(header)
+    kinds = {"tensorboard": "tensorboard/events*", "wandb": "wandb/offline-run-*/*.wandb"}
+    if option in kinds:
+        assert [path.stat().st_size > 0 for path in tmp_path.glob(kinds[option])] == [True]
+
+
+@pytest.mark.parametrize("option", ["gpu", "ddp"])
+def test_a_missing_gpu_is_said_with_the_way_out(compose_tiny, tmp_path, option):
+    config = to_plain(compose_tiny(tmp_path, "stage=prior", f"hardware={option}"))
+    if torch.cuda.is_available():
+        assert build_trainer(config, [], []).precision == "bf16-mixed"
+        return
+    with pytest.raises(
+        ValueError, match=r"hardware\.accelerator=gpu, but no CUDA device was found: choose hardware=cpu"
+    ):
+        build_trainer(config, [], [])
+
+
+@pytest.mark.parametrize("option", TRAINED["optim"])
+def test_optimisers_are_the_named_ones(compose_tiny, tmp_path, option):
+    optimisation = instantiate(compose_tiny(tmp_path, "stage=conditioning", f"optim={option}").optim)
+    optimizer, _ = optimisation.build(torch.nn.Linear(2, 2))
+    assert type(optimizer).__name__.lower() == option
+    assert optimisation.max_steps == 2

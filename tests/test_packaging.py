@@ -130,3 +130,12 @@ def test_an_installed_wheel_composes_its_own_configuration(installed: Path, tmp_
     shown = run(installed / "gss-train", "stage=conditioning", "--cfg", "job", "--resolve", cwd=tmp_path)
     assert "gss.data.datamodule.SegmentationDataModule" in shown
     assert str(REPOSITORY) not in shown
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_trains_in_another_folder(installed: Path, tmp_path: Path) -> None:
+    few = [f"data.splits.{split}.num_scenes=2" for split in ("train", "val")]
+    run(installed / "python", "-m", "gss.train", "stage=prior", "debug=fast", *few, cwd=tmp_path)
+    assert (tmp_path / "outputs" / "prior" / "synthetic.safetensors").is_file()
+    (config,) = (tmp_path / "outputs").glob("prior/*/*/config.yaml")
+    assert str(REPOSITORY) not in config.read_text()

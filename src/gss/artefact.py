@@ -27,7 +27,7 @@ class PriorArtefact:
     Args:
         description: plain data: `classes` (names), `palette` (name), `tokenizer` (its settings), `data`, `size`.
         ceiling: mIoU of labels -> tokens -> labels on validation data, in [0, 1].
-        state: tensors of the maskige autoencoder by name.
+        state: the maskige autoencoder's tensors by name, such as `transform.colours` (K, 3) float32 in [0, 1].
     """
 
     description: dict[str, Any]

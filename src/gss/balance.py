@@ -37,5 +37,5 @@ def class_weights(label_maps: Iterable[Tensor], num_classes: int, power: float) 
 
 
 def token_weights(code_class_probs: Tensor, class_weights: Tensor) -> Tensor:
-    """Mean weight of the pixels that a token decodes to: (V, K, stride, stride) and (K,) float32 to (V,)."""
+    """Mean weight of the pixels that a token decodes to: (V, K, stride, stride) and (K,) float32 to (V,) float32."""
     return torch.einsum("vkyx,k->v", code_class_probs, class_weights) / code_class_probs[0, 0].numel()

@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,11 @@ def wait_patiently() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def is_first_process() -> bool:
+    """Whether this process writes and tells: the first of a distributed run on this machine, or the only one."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
 def _compose(command: str, config_name: str) -> tuple[Path | None, list[str]]:
     """Lets Hydra compose; gives the saved file of a single run (a sweep has run by then), and the failed trials."""
     single: list[Path] = []
@@ -85,11 +90,20 @@ def _compose(command: str, config_name: str) -> tuple[Path | None, list[str]]:
 
 
 def _save(config: DictConfig, saved: Path) -> None:
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = sorted(_missing_keys(OmegaConf.to_container(config)))
     if missing:
         raise ValueError(f"a value is needed for {', '.join(missing)}: give {missing[0]}=VALUE")
     saved.parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, saved, resolve=True)
+
+
+def _missing_keys(node: Any, above: str = "") -> Iterator[str]:
+    """Keys whose value is `???`, also where others interpolate them (`OmegaConf.missing_keys` stops there)."""
+    if node == "???":
+        yield above
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, child in children:
+        yield from _missing_keys(child, f"{above}.{name}" if above else str(name))
 
 
 def _run_saved(task: Task, saved: Path) -> None:
@@ -97,7 +111,7 @@ def _run_saved(task: Task, saved: Path) -> None:
     assert isinstance(config, DictConfig)
     OmegaConf.set_struct(config, True)
     result = task(config)
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first_process():
         (saved.parent / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
 
 
@@ -108,5 +122,5 @@ def _one_sentence(action: Callable[[], None]) -> None:
         if os.environ.get("GSS_TRACEBACK"):
             raise
         logging.getLogger(__name__).debug("the error in full", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -34,7 +34,7 @@ def segment_photograph(
 
     Args:
         image: (3, H, W) float32 in [0, 1].
-        class_probs_of: maps (1, 3, h, w) photographs to class_probs (1, K, h, w).
+        class_probs_of: maps (1, 3, H', W') float32 in [0, 1] of `network_size` to class_probs (1, K, H', W') float32.
         trained: (height, width) that the network was trained at.
         stride: pixels per token.
 

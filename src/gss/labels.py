@@ -124,7 +124,10 @@ class LabelSpace:
 
     @cached_property
     def _table(self) -> NDArray[np.uint8]:
-        """The 256-entry look-up table: one indexing per file instead of one comparison per class."""
+        """Train ids by file id, (256,) uint8: one indexing per file instead of one comparison per class.
+
+        Entries are in [0, K), 255 = ignore, or 254 for an id that is not declared.
+        """
         table = np.full(256, _UNKNOWN, dtype=np.uint8)
         for raw, train in self.raw_to_train.items():
             table[raw] = train

@@ -31,7 +31,7 @@ class Scores:
 
 
 class ConfusionMatrix(Metric):
-    """Counts of (true class, predicted class) over all labelled pixels seen, summed over processes.
+    """Counts (K, K) int64 of (true class, predicted class) over all labelled pixels seen, summed over processes.
 
     `torchmetrics.segmentation.MeanIoU` averages per picture and cannot leave out ignored pixels; benchmarks pool.
 
@@ -78,5 +78,6 @@ def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
 
 
 def _mean_present(values: Tensor) -> float:
+    """Mean of the values (K,) float64 in [0, 1] that are not nan; nan if there is none."""
     present = values[~values.isnan()]
     return float(present.mean()) if len(present) else math.nan

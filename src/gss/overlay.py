@@ -21,7 +21,7 @@ MAGENTA: Colour = (255, 0, 255)
 
 
 def to_array(values: Tensor | NDArray[Any]) -> NDArray[Any]:
-    """Bring a tensor of any shape, device and dtype (bfloat16 too, which numpy lacks) to a numpy array."""
+    """Bring a tensor of any shape and device to numpy, floats (bfloat16 too) as float32; arrays pass unchanged."""
     if isinstance(values, np.ndarray):
         return values
     values = values.detach().cpu()

@@ -53,11 +53,11 @@ class MaskigeAutoencoder(nn.Module):
         self.transform, self.tokenizer, self.inverse = transform, tokenizer, inverse
 
     def reconstruct(self, labels: Tensor) -> Generation:
-        """The ceiling's path: labels (B, H, W) int64 through tokens and back."""
+        """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back."""
         return self.read(self.tokenizer.decode(self.tokenizer.encode(self.transform.paint(labels))))
 
     def read(self, decoded: Decoded) -> Generation:
-        """X^-1: class probabilities of a decoded maskige (B, 3, H, W)."""
+        """X^-1: class_probs (B, K, H, W) float32 of a decoded maskige (B, 3, H, W) float32 in [0, 1]."""
         class_probs = decoded.class_probs
         if class_probs is None:
             class_probs = self.inverse(decoded.maskige, self.transform.colours)
@@ -111,7 +111,7 @@ class GenerativeSegmenter(nn.Module):
         return self.generate(self.network(image), readout)
 
     def generate(self, output: ConditioningOutput, readout: str) -> Generation:
-        """Reads labels out of the network's scores.
+        """Reads class_probs (B, K, H, W) out of prior_logits (B, V, h, w) float or pixel_logits (B, K, H, W) float.
 
         `argmax` decodes the likeliest token of each cell (the paper); `expected` decodes the expected embedding under
         p(z | image), which gives graded probabilities; `pixel` takes the pixel head.

@@ -58,13 +58,12 @@ def predict_photographs(
             write the same file, or the device is not there.
     """
     chosen, names = trained.readout(readout), _names(photographs)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={device}, but no CUDA device was found: choose device=cpu")
+    _check_device(device)
     segmenter = trained.segmenter.to(device)
     unread: list[str] = []
     for path in track(photographs, "predicting", unit="photographs"):
         try:
-            image = torch.from_numpy(read_image(path)).permute(2, 0, 1).float() / 255
+            image = torch.tensor(read_image(path)).permute(2, 0, 1).float() / 255
         except ValueError as error:
             unread.append(str(error))
             continue
@@ -74,12 +73,22 @@ def predict_photographs(
         raise ValueError(f"{len(unread)} of {len(photographs)} photographs were left out: {'; '.join(unread)}")
 
 
+def _check_device(device: str) -> None:
+    """Refuses a device that torch does not know or that is not there."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"device={device} is not a device: choose cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device}, but no CUDA device was found: choose device=cpu")
+
+
 def _segment(trained: TrainedSegmenter, image: Tensor, readout: str) -> tuple[Tensor, Tensor | None]:
-    """Labels (H, W) and, where one is generated, the maskige (3, H, W) of a photograph (3, H, W)."""
+    """Labels (H, W) int64 and, if generated, the maskige (3, H, W) of a photograph (3, H, W), float32 in [0, 1]."""
     generated: list[Tensor | None] = []
 
     def class_probs_of(shown: Tensor) -> Tensor:
-        """Class probabilities (1, K, h, w) of a photograph (1, 3, h, w); keeps the maskige beside."""
+        """From (1, 3, H', W') float32 in [0, 1] to class_probs (1, K, H', W') float32; keeps the maskige beside."""
         result = trained.segmenter(shown, readout)
         generated.append(result.maskige)
         return torch.as_tensor(result.class_probs)
@@ -99,6 +108,7 @@ def _write(
     trained: TrainedSegmenter,
     opacity: float,
 ) -> None:
+    """Saves labels (H, W) int64, the maskige (3, H, W) if any, and the overlay of image (3, H, W) in [0, 1]."""
     labels, maskige = result
     pictures = {"labels": labels.cpu().numpy().astype(np.uint8)}
     if maskige is not None:

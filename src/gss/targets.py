@@ -27,7 +27,10 @@ class TokenTargets:
 
 
 def masked_labels(labels: Tensor, pixel_logits: Tensor) -> Tensor:
-    """Ignored pixels stay ignored: they are painted in the ignore colour. Labels (B, H, W) int64 pass unchanged."""
+    """Ignored pixels stay ignored: they are painted in the ignore colour.
+
+    Labels (B, H, W) int64 pass unchanged; pixel_logits (B, K, H, W) float play no part.
+    """
     return labels
 
 

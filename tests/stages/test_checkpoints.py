@@ -8,16 +8,8 @@ import torch
 from gss.checkpoints import TrainedSegmenter
 
 
-@pytest.fixture(scope="module")
-def checkpoint(run_tiny, tmp_path_factory):
-    """A trained checkpoint."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    run_tiny(folder, "stage=conditioning", "callbacks=default", "callbacks.panels=null", "max_steps=1")
-    return folder / "checkpoints" / "last.ckpt"
-
-
-def test_a_checkpoint_tells_what_it_was_trained_for(checkpoint, tiny_prior):
-    trained = TrainedSegmenter.load(checkpoint)
+def test_a_checkpoint_tells_what_it_was_trained_for(tiny_checkpoint):
+    trained = TrainedSegmenter.load(tiny_checkpoint)
     assert trained.label_space.num_classes == 19
     assert trained.size == (32, 64)
     assert trained.prior["tokenizer"]["name"] == "patches"
@@ -25,8 +17,8 @@ def test_a_checkpoint_tells_what_it_was_trained_for(checkpoint, tiny_prior):
     assert not trained.segmenter.training
 
 
-def test_the_trained_readout_is_taken_unless_another_is_wished(checkpoint):
-    trained = TrainedSegmenter.load(checkpoint)
+def test_the_trained_readout_is_taken_unless_another_is_wished(tiny_checkpoint):
+    trained = TrainedSegmenter.load(tiny_checkpoint)
     assert trained.readout(None) == "expected"
     assert trained.readout("argmax") == "argmax"
     with pytest.raises(ValueError, match="readout='argmin' is not one of pixel, argmax, expected"):
@@ -45,32 +37,32 @@ def rewritten(checkpoint, tmp_path, change):
     return tmp_path / "changed.ckpt"
 
 
-def test_a_cut_off_file_is_refused(checkpoint, tmp_path):
-    (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:1000])
+def test_a_cut_off_file_is_refused(tiny_checkpoint, tmp_path):
+    (tmp_path / "cut.ckpt").write_bytes(tiny_checkpoint.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"cut\.ckpt"):
         TrainedSegmenter.load(tmp_path / "cut.ckpt")
 
 
-def test_weights_of_another_program_are_refused(checkpoint, tmp_path):
-    path = rewritten(checkpoint, tmp_path, lambda content: content.pop("gss"))
+def test_weights_of_another_program_are_refused(tiny_checkpoint, tmp_path):
+    path = rewritten(tiny_checkpoint, tmp_path, lambda content: content.pop("gss"))
     with pytest.raises(ValueError, match="the checkpoint is of another program"):
         TrainedSegmenter.load(path)
 
 
-def test_a_checkpoint_of_stage_one_is_refused(checkpoint, tmp_path):
-    path = rewritten(checkpoint, tmp_path, lambda content: content["gss"].update(stage="prior"))
+def test_a_checkpoint_of_stage_one_is_refused(tiny_checkpoint, tmp_path):
+    path = rewritten(tiny_checkpoint, tmp_path, lambda content: content["gss"].update(stage="prior"))
     with pytest.raises(ValueError, match="the checkpoint is of stage=prior: give checkpoint=PATH"):
         TrainedSegmenter.load(path)
 
 
 @pytest.mark.parametrize("part", ["network.pixel_head", "autoencoder.tokenizer"])
-def test_weights_that_are_missing_are_named_and_not_made_up(checkpoint, tmp_path, part):
+def test_weights_that_are_missing_are_named_and_not_made_up(tiny_checkpoint, tmp_path, part):
     def drop(content):
         for name in [name for name in content["state_dict"] if part in name]:
             del content["state_dict"][name]
 
     with pytest.raises(ValueError, match=part.split(".")[1]):
-        TrainedSegmenter.load(rewritten(checkpoint, tmp_path, drop))
+        TrainedSegmenter.load(rewritten(tiny_checkpoint, tmp_path, drop))
 
 
 class Payload:
@@ -83,8 +75,10 @@ class Payload:
         return os.mkdir, (self.folder,)
 
 
-def test_nothing_in_a_checkpoint_is_executed(checkpoint, tmp_path):
-    path = rewritten(checkpoint, tmp_path, lambda content: content.update(more=Payload(str(tmp_path / "executed"))))
+def test_nothing_in_a_checkpoint_is_executed(tiny_checkpoint, tmp_path):
+    path = rewritten(
+        tiny_checkpoint, tmp_path, lambda content: content.update(more=Payload(str(tmp_path / "executed")))
+    )
     with pytest.raises(ValueError, match="was refused"):
         TrainedSegmenter.load(path)
     assert not (tmp_path / "executed").exists()

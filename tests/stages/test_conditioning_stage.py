@@ -144,6 +144,22 @@ def test_resuming_from_the_other_stage_is_refused_with_both_names(run_tiny, resu
         run_tiny(tmp_path, "stage=prior", *vqvae, f"resume={straight.folder / LAST}")
 
 
+def test_resuming_with_another_number_of_steps_is_refused(run_tiny, resumable, tmp_path):
+    """The learning rate is zero from the fourth step on: more steps would change nothing."""
+    straight, _ = resumable
+    with pytest.raises(ValueError, match="a training of 4 steps, not 6: set max_steps=4"):
+        run_tiny(tmp_path, *CONDITIONING, "max_steps=6", f"resume={straight.folder / LAST}")
+
+
+def test_a_checkpoint_is_named_only_where_one_is_kept(run_tiny, tmp_path, caplog):
+    caplog.set_level("INFO", "gss")
+    assert "checkpoint" not in run_tiny(tmp_path / "none", "stage=conditioning", "callbacks=none").figures
+    assert caplog.messages[-1].endswith("checkpoint not kept (callbacks.last)")
+    kept = run_tiny(tmp_path / "kept", *CONDITIONING).figures["checkpoint"]
+    assert caplog.messages[-1].endswith(f"checkpoint {kept}")
+    assert [str(path) for path in tmp_path.rglob("last.ckpt")] == [kept]
+
+
 @pytest.mark.parametrize(("max_steps", "val_every", "expected"), [(4, 2, 2), (3, 2, 2), (2, 9, 1), (2, 1, 2)])
 def test_a_training_is_validated_every_so_often_and_once_at_its_end(
     run_tiny, tmp_path, keep, max_steps, val_every, expected

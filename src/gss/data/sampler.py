@@ -72,7 +72,7 @@ class TrainingDraws(Sampler[Draw]):
                 yield Draw(int(order[place]), number)
 
     def _order(self, one_pass: int) -> NDArray[np.int64]:
-        """Shuffle the indices for one pass."""
+        """Shuffle the indices for one pass: (N,) int64, each of [0, N) once."""
         return np.random.default_rng([self.seed, one_pass]).permutation(self.num_pairs)
 
 

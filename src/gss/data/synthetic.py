@@ -113,7 +113,7 @@ class SyntheticPairs:
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write an image as PNG; light compression, because drawing is waited for."""
+    """Write (H, W, 3) or (H, W) uint8 as PNG; light compression, because drawing is waited for."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
     _replace(path, buffer.getvalue())

@@ -96,19 +96,22 @@ class RandomWindow(A.DualTransform):  # type: ignore[misc]  # albumentations shi
         }
 
     def apply(self, img: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
-        """Cut and resize the photograph, (h, w, 3) uint8 -> (H, W, 3) uint8."""
+        """Cut and resize the photograph, from the file's (H', W', 3) uint8 to (H, W, 3) uint8."""
         shrinks = rows.placed * columns.placed < rows.length * columns.length
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return self._window(img, rows, columns, interpolation, _MEAN_COLOUR)
 
     def apply_to_mask(self, mask: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
-        """Cut and resize the labels by nearest neighbour, (h, w) uint8 -> (H, W) uint8."""
+        """Cut and resize the labels by nearest neighbour, from the file's (H', W') uint8 to (H, W) uint8."""
         return self._window(mask, rows, columns, _NEAREST, IGNORE)
 
     def _window(
         self, source: NDArray[Any], rows: Span, columns: Span, interpolation: int, fill: int | Sequence[int]
     ) -> NDArray[Any]:
-        """Resize the cut to its place; allocate padding only where the cut does not fill the result."""
+        """Resize the cut of (H', W') or (H', W', 3) uint8 to its place in (H, W) or (H, W, 3) uint8.
+
+        Padding is allocated only where the cut does not fill the result.
+        """
         cut = source[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
         resized: NDArray[Any] = cv2.resize(cut, (columns.placed, rows.placed), interpolation=interpolation)
         if resized.shape[:2] == self.size:
@@ -137,7 +140,7 @@ def draw_span(source: int, size: int, scale: float, position: float) -> Span:
 
 
 def resize_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bring a label map to (H, W) = `size` as evaluation does: (h, w) uint8 -> (H, W) uint8, by nearest."""
+    """Bring a label map (H', W') uint8 to (H, W) = `size` as evaluation does, by nearest: (H, W) uint8."""
     return np.asarray(cv2.resize(labels, size[::-1], interpolation=_NEAREST), dtype=np.uint8)
 
 

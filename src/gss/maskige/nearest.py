@@ -41,7 +41,10 @@ class NearestColourTable:
         return self._table.index_select(0, codes.flatten()).view(codes.shape).long()
 
     def _build(self) -> Tensor:
-        """(2^24,) rows by 24-bit colour; in each cell only colours compete that can be nearest somewhere in it."""
+        """Nearest row by 24-bit colour, (2^24,) uint8, or int16 above 256 colours.
+
+        In each cell of the cube only those colours compete that can be nearest somewhere in it.
+        """
         colours = (self.colours.detach().double().cpu() * 255).float()
         table = torch.empty([256 // SIDE, SIDE] * 3, dtype=torch.uint8 if len(colours) <= 256 else torch.int16)
         # |x - c|^2 without |x|^2, which is the same for every colour; whole numbers below 2^24, so exact
@@ -57,7 +60,7 @@ class NearestColourTable:
 
 
 def _rivals(colours: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Rows of the colours (M, 3) that can be nearest to a point of the box between `low` and `high`, both (3,)."""
+    """Rows (R,) int64 of colours (M, 3) that can be nearest to a point of the box from `low` to `high`, both (3,)."""
     least = (colours - colours.clamp(low, high)).square().sum(1)
     most = torch.maximum((colours - low).abs(), (colours - high).abs()).square().sum(1)
     return (least <= most.min()).nonzero()[:, 0]

@@ -64,6 +64,7 @@ def max_distance_palette(num_classes: int) -> Palette:
 
 
 def _colour_grid() -> Tensor:
+    """Colours to choose from, (18^3, 3) float64 in whole 8-bit units from 0 to 255; the first is black."""
     levels = torch.linspace(0, 255, GRID_LEVELS, dtype=torch.float64)
     return torch.cartesian_prod(levels, levels, levels)
 

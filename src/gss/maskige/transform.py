@@ -18,7 +18,8 @@ class MaskigeTransform(nn.Module):
     `unpaint(paint(labels)) == labels` holds exactly, ignored pixels included.
 
     Args:
-        palette: the colours; both are kept as buffers, so they travel with the weights.
+        palette: `colours` (K, 3) and `ignore_colour` (3,), float32 in [0, 1]; both are kept as buffers, so they travel
+            with the weights.
     """
 
     colours: Tensor
@@ -51,7 +52,7 @@ class MaskigeTransform(nn.Module):
             with_ignore: whether the ignore colour competes (255); a generated maskige is read without it.
 
         Returns:
-            labels (B, H, W) int64.
+            labels (B, H, W) int64 in [0, K), or 255 where the ignore colour is nearest.
         """
         if with_ignore not in self._tables:
             colours = torch.cat([self.colours, self.ignore_colour[None]]) if with_ignore else self.colours

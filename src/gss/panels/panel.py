@@ -96,7 +96,7 @@ def _strip(
 
 
 def _class_entries(rows: Sequence[PanelRow], label_space: LabelSpace, palette: Tensor | None) -> list[Entry]:
-    """List the classes that occur in labels or predictions, then `ignored` where it occurs."""
+    """List the classes that occur in labels or predictions, then `ignored`; `palette` (K, 3) float in [0, 1]."""
     maps = [to_array(labels) for row in rows for labels in (row.labels, row.predicted_labels)]
     seen = np.unique(np.concatenate([labels.ravel() for labels in maps]))
     painted = None if palette is None else np.rint(255 * to_array(palette)).astype(int)
@@ -119,6 +119,7 @@ def _ignored_in_maskige(rows: Sequence[PanelRow]) -> tuple[Colour, ...]:
 
 
 def _colour(channels: np.ndarray) -> Colour:
+    """Turn one pixel, (3,) integers 0 .. 255, into a colour."""
     red, green, blue = (int(channel) for channel in channels)
     return red, green, blue
 

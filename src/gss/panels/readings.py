@@ -32,7 +32,7 @@ def error_map(image: Tensor, labels: Tensor, predicted_labels: Tensor) -> Pixels
     Args:
         image: (3, H, W) float in [0, 1].
         labels: (H, W) int64 train ids, 255 = ignore.
-        predicted_labels: (H, W) int64 train ids.
+        predicted_labels: (H, W) int64 train ids, [0, K).
 
     Returns:
         (H, W, 3) uint8.
@@ -69,7 +69,7 @@ def uncertainty(class_probs: Tensor) -> NDArray[np.float32]:
 
 
 def heat(values: NDArray[np.floating[Any]]) -> Pixels:
-    """Colour values in [0, 1], any shape, with the perceptually even map `magma`: uint8, shape + (3,)."""
+    """Colour values, (...) float in [0, 1], with the perceptually even map `magma`: (..., 3) uint8."""
     from matplotlib import colormaps
 
     return np.asarray(colormaps["magma"](values, bytes=True)[..., :3])

@@ -23,7 +23,7 @@ class PanelRow:
         labels: (H, W) int64 train ids, 255 = ignore.
         maskige: (3, H, W) float32 in [0, 1], X(labels).
         decoded_maskige: (3, H, W) float32 in [0, 1], generated from the photograph.
-        predicted_labels: (H, W) int64 train ids.
+        predicted_labels: (H, W) int64 train ids, [0, K).
         class_probs: (K, H, W) float32, sums to 1 over K.
     """
 
@@ -51,7 +51,7 @@ class Cell(NamedTuple):
 
 
 def cells(row: PanelRow, label_space: LabelSpace) -> dict[str, Cell]:
-    """Draw a row's pictures at their own size, by column title, from left to right."""
+    """Draw a row's pictures, (H, W, 3) uint8 at their own size, by column title, from left to right."""
     right = share_right(row.labels, row.predicted_labels)
     doubt = uncertainty(row.class_probs)
     errors = error_map(row.image, row.labels, row.predicted_labels)
@@ -67,4 +67,5 @@ def cells(row: PanelRow, label_space: LabelSpace) -> dict[str, Cell]:
 
 
 def _maskige(maskige: Tensor | None) -> Cell:
+    """Turn a maskige (3, H, W) float in [0, 1] into a cell; None leaves it empty."""
     return Cell(None if maskige is None else to_pixels(maskige))

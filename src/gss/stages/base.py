@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from gss.labels import LabelSpace
 from gss.metrics import ConfusionMatrix, scores
@@ -74,17 +75,22 @@ class Stage(L.LightningModule):
         checkpoint["gss"] = self.record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume from the other stage.
+        """Refuses to resume from the other stage, or a training of another length.
+
+        The checkpoint brings its learning-rate schedule along, which has reached zero at its own last step.
 
         Raises:
-            ValueError: naming both stages.
+            ValueError: naming both stages, or both lengths.
         """
-        found = checkpoint.get("gss", {}).get("stage")
-        if found != self.stage_name:
+        record = checkpoint.get("gss", {})
+        if (found := record.get("stage")) != self.stage_name:
             raise ValueError(f"resume names a checkpoint of stage={found}, but this run is stage={self.stage_name}")
+        planned, wanted = record["config"]["max_steps"], self.record["config"]["max_steps"]
+        if planned != wanted:
+            raise ValueError(f"resume names a training of {planned} steps, not {wanted}: set max_steps={planned}")
 
     def confusion(self, name: str) -> ConfusionMatrix:
-        """The pooled counts of one scored prediction."""
+        """The pooled counts (K, K) int64 of one scored prediction."""
         matrix = self._confusion[name]
         assert isinstance(matrix, ConfusionMatrix)
         return matrix
@@ -100,6 +106,15 @@ class Stage(L.LightningModule):
         values = {f"{prefix}/miou": result.miou, f"{prefix}/macc": result.macc, f"{prefix}/aacc": result.aacc}
         if per_class:
             values |= {f"{prefix}/iou/{name}": value for name, value in result.per_class.items()}
-        # the matrix is already summed over processes
-        self.log_dict({key: torch.tensor(value) for key, value in values.items()}, sync_dist=False)
+        self.log_dict(values)
         return result.miou
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Logs as Lightning does, except that validation figures are not averaged over processes.
+
+        They come from counts that were summed over processes, so every process has the same figure: the largest is
+        that figure to the last bit, which a mean of three or more need not be.
+        """
+        if name.startswith("val/") and not isinstance(value, Metric):  # a Metric pools by itself
+            kwargs |= {"sync_dist": True, "reduce_fx": "max"}
+        super().log(name, value, *args, **kwargs)

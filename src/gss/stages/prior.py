@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gss.artefact import PriorArtefact
@@ -65,7 +64,7 @@ class PriorStage(Stage):
         self.autoencoder.tokenizer.fit(maskiges, transform.colours, transform.ignore_colour)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Reconstruction of the maskige plus the quantizer's commitment."""
+        """Reconstruction of the maskige (B, 3, H, W) of the batch plus the quantizer's commitment: a scalar float32."""
         maskige = self.autoencoder.transform.paint(batch["labels"])
         result = self.autoencoder.tokenizer.reconstruct(maskige)
         reconstruction = reconstruction_loss(result.maskige, maskige)
@@ -74,15 +73,15 @@ class PriorStage(Stage):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Labels through tokens and back, against the labels."""
+        """Labels (B, H, W) int64 through tokens and back, against the labels."""
         self.confusion("ceiling").update(self.autoencoder.reconstruct(batch["labels"]).labels, batch["labels"])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the ceiling."""
-        self.log("val/ceiling", torch.tensor(self.log_scores("ceiling", "val", per_class=True)), prog_bar=True)
+        self.log("val/ceiling", self.log_scores("ceiling", "val", per_class=True), prog_bar=True)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
-        """Rows that show the reconstruction of the first `limit` label maps."""
+        """Rows that show the reconstruction of the first `limit` label maps, (H, W) each."""
         labels = batch["labels"][:limit]
         maskige, result = self.autoencoder.transform.paint(labels), self.autoencoder.reconstruct(labels)
         assert result.maskige is not None

@@ -127,23 +127,32 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         settings["class_weights"] = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
     readout = config["stage"]["readout"] if artefact else "pixel"
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
-    _fit(trainer, stage, datamodule, config["resume"])
+    last = _fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
     if not figures or trainer.global_step % int(trainer.val_check_interval):
         figures = _validate(trainer, stage, datamodule)
-    last = Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt"
-    log.info("stage=conditioning: mIoU %.4f, checkpoint %s", figures.get("val/miou", math.nan), last)
-    return {**figures, "checkpoint": str(last)}
+    kept = {} if last is None else {"checkpoint": str(last)}
+    told = kept.get("checkpoint", "not kept (callbacks.last)")
+    log.info("stage=conditioning: mIoU %.4f, checkpoint %s", figures.get("val/miou", math.nan), told)
+    return {**figures, **kept}
 
 
-def _fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, resume: str | None) -> None:
+def _fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, resume: str | None) -> Path | None:
+    """Trains; gives the checkpoint of the last step, or None where no callback keeps one (`callbacks=none`)."""
     if resume is not None and not Path(resume).is_file():
         raise ValueError(f"resume={resume} is not a file: give the checkpoint of a run, e.g. checkpoints/last.ckpt")
     trainer.fit(stage, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    last = None
     for callback in trainer.checkpoint_callbacks:
         # a training that does not end on a validation step would leave its last steps out of last.ckpt
-        if isinstance(callback, ModelCheckpoint) and callback.monitor is None and callback.dirpath:
-            trainer.save_checkpoint(Path(callback.dirpath) / f"{callback.filename}.ckpt", weights_only=False)
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath and _keeps_the_newest(callback):
+            last = Path(callback.dirpath) / f"{callback.filename}.ckpt"
+            trainer.save_checkpoint(last, weights_only=False)
+    return last
+
+
+def _keeps_the_newest(callback: ModelCheckpoint) -> bool:
+    return callback.monitor is None and callback.save_top_k == 1
 
 
 def _validate(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule) -> dict[str, float]:

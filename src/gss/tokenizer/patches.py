@@ -17,8 +17,8 @@ class PatchDictionary(Tokenizer):
     """k-means over maskige patches; a token decodes to its cluster's class distribution at each pixel.
 
     The centre of a cluster is the mean of its painted patches, which is the class distribution times the palette, so
-    one tensor, `class_probs` (V, K, stride, stride), holds both. Pixels painted in the ignore colour are left out of
-    the match: a cell that is labelled in part gets the token that explains its labelled part best.
+    one tensor, `class_probs` (V, K, stride, stride) float32, holds both. Pixels painted in the ignore colour are left
+    out of the match: a cell that is labelled in part gets the token that explains its labelled part best.
 
     Args:
         stride: side of a patch and of a token, in pixels.
@@ -63,8 +63,8 @@ class PatchDictionary(Tokenizer):
 
         Args:
             maskiges: pictures (B, 3, H, W) float32 in [0, 1] in exact palette colours.
-            colours: (K, 3) float32, the palette.
-            ignore_colour: (3,) float32.
+            colours: (K, 3) float32 in [0, 1], the palette.
+            ignore_colour: (3,) float32 in [0, 1].
             on_iteration: called with the number of Lloyd iterations done.
 
         Raises:
@@ -99,13 +99,19 @@ class PatchDictionary(Tokenizer):
         return scores.argmin(1).view(-1, height, width)
 
     def decode(self, tokens: Tensor) -> Decoded:
-        """Each token's class distributions; the maskige shows the likeliest class in its exact colour."""
+        """Each token's class distributions: (B, h, w) int64 in [0, V) to class_probs (B, K, H, W) float32.
+
+        The maskige (B, 3, H, W) float32 in [0, 1] shows the likeliest class in its exact colour.
+        """
         patches = self.class_probs[tokens]  # (B, h, w, K, s, s)
         class_probs = patches.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
         return Decoded(self.colours[class_probs.argmax(1)].movedim(-1, 1), class_probs)
 
     def decode_expected(self, token_probs: Tensor) -> Decoded:
-        """Class distributions averaged under token_probs (B, V, h, w); the maskige is their expected colour."""
+        """Class distributions averaged under token_probs (B, V, h, w) float, which sums to 1 over V.
+
+        The maskige (B, 3, H, W) float32 in [0, 1] is the expected colour of class_probs (B, K, H, W) float32.
+        """
         with full_precision(token_probs):
             flat = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.class_probs.flatten(1))
             class_probs = nn.functional.pixel_shuffle(flat, self.stride)
@@ -122,6 +128,7 @@ class PatchDictionary(Tokenizer):
             return torch.einsum("vkyx,kc->vcyx", self.class_probs, self.colours)
 
     def _distinct_patches(self, maskiges: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Fully labelled patches by frequency, (N, stride^2) int64 in [0, K), and their counts (N,) float32."""
         counts: dict[bytes, int] = {}
         num_classes = len(self.colours)
         for maskige in maskiges:
@@ -143,6 +150,7 @@ class PatchDictionary(Tokenizer):
         return torch.from_numpy(stored).long(), torch.tensor([float(count) for _, count in kept])
 
     def _remember(self, patches: Tensor, weights: Tensor, assignment: Tensor) -> None:
+        """Keeps each cluster's classes: patches (N, stride^2) int64, weights (N,) float32, assignment (N,) int64."""
         used, assignment = assignment.unique(return_inverse=True)
         self.vocab_size = len(used)
         flat = torch.zeros(self.vocab_size, patches.shape[1], len(self.colours))
@@ -163,12 +171,12 @@ class PatchDictionary(Tokenizer):
 
 
 def _unfold(picture: Tensor, stride: int) -> Tensor:
-    """(B, C, H, W) as rows of patches (B, h * w, C * stride^2), the channel running slowest."""
+    """(B, C, H, W) as rows of patches (B, h * w, C * stride^2) of the same dtype, the channel running slowest."""
     return nn.functional.pixel_unshuffle(picture, stride).flatten(2).transpose(1, 2)
 
 
 def _colour_rows(maskige: Tensor, colours: Tensor) -> Tensor:
-    """Row of each pixel's exact colour: (B, 3, H, W) and (M, 3) to (B, H, W) int64."""
+    """Row of each pixel's exact colour: (B, 3, H, W) and (M, 3), float32 in [0, 1], to (B, H, W) int64 in [0, M)."""
     base = torch.tensor([1 << 16, 1 << 8, 1])
     codes = ((colours * 255).round().long() * base).sum(1)
     pixels = ((maskige * 255).round().long() * base[:, None, None]).sum(1)

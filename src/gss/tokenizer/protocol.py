@@ -29,9 +29,9 @@ class Reconstruction:
     """One training pass of a learned tokenizer.
 
     Args:
-        maskige: (B, 3, H, W) float, the reconstruction.
+        maskige: (B, 3, H, W) float32 in [0, 1], the reconstruction.
         tokens: (B, h, w) int64 in [0, V).
-        commitment: scalar, the quantizer's own loss.
+        commitment: scalar float32, the quantizer's own loss.
     """
 
     maskige: Tensor
@@ -55,7 +55,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, tokens: Tensor) -> Decoded:
-        """Tokens (B, h, w) int64 in [0, V) to a maskige of (B, 3, h * stride, w * stride)."""
+        """Tokens (B, h, w) int64 in [0, V) to a maskige (B, 3, h * stride, w * stride) float32."""
 
     @abstractmethod
     def decode_expected(self, token_probs: Tensor) -> Decoded:
@@ -72,16 +72,19 @@ class Tokenizer(nn.Module, ABC):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Fits a training-free tokenizer to maskiges (B, 3, H, W) painted in colours (K, 3) and ignore_colour (3,)."""
+        """Fits a training-free tokenizer to maskiges (B, 3, H, W) painted in colours (K, 3) and ignore_colour (3,).
+
+        All are float32 in [0, 1].
+        """
         raise NotImplementedError(f"{type(self).__name__} is trained by gradient, not fitted")
 
     def reconstruct(self, maskige: Tensor) -> Reconstruction:
-        """One differentiable pass (B, 3, H, W) -> tokens -> (B, 3, H, W) of a learned tokenizer."""
+        """One differentiable pass of a learned tokenizer: (B, 3, H, W) float in [0, 1] through tokens to the same."""
         raise NotImplementedError(f"{type(self).__name__} is fitted, not trained by gradient")
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """Switches mixed precision off on the device of `tensor`: 8 bits of mantissa would pick other tokens."""
+    """Switches mixed precision off on a tensor's device (any shape): 8 bits of mantissa would pick other tokens."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 

@@ -73,11 +73,11 @@ class VQVAE(Tokenizer):
         return flat.argmin(1).view(latent.shape[:-1])
 
     def decode(self, tokens: Tensor) -> Decoded:
-        """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W)."""
+        """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32."""
         return self._decode_latent(self.codebook[tokens].movedim(-1, 1))
 
     def decode_expected(self, token_probs: Tensor) -> Decoded:
-        """The decoder on the expected code under token_probs (B, V, h, w) float."""
+        """The decoder on the expected code under token_probs (B, V, h, w) float: a maskige (B, 3, H, W) float32."""
         with full_precision(token_probs):
             expected = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.codebook)
         return self._decode_latent(expected)
@@ -90,6 +90,7 @@ class VQVAE(Tokenizer):
         return Reconstruction(self._decode_latent(quantized).maskige, tokens, commitment)
 
     def _decode_latent(self, latent: Tensor) -> Decoded:
+        """Codes (B, code_dim, h, w) float to a maskige (B, 3, H, W) float32 in [0, 1]."""
         return Decoded(self.decoder(latent).float().sigmoid())
 
 

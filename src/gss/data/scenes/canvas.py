@@ -154,7 +154,7 @@ class Canvas:
 
 
 def rgb(colour: Sequence[float]) -> NDArray[np.float32]:
-    """Turn a colour into an array for arithmetic, (3,) float32."""
+    """Turn a colour, 0 .. 255, or a factor per channel into an array for arithmetic, (3,) float32."""
     return np.asarray(colour, np.float32)
 
 

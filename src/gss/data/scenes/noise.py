@@ -24,11 +24,14 @@ class Noise:
         self._origin = rng.uniform(0, _SIDE, 2).tolist()
 
     def cloud(self, u: NDArray[np.floating], v: NDArray[np.floating], cells: float) -> NDArray[np.float32]:
-        """Look up soft noise, mean 0 and deviation 1; one unit of u or v spans `cells` of the 256 cells."""
+        """Look up soft noise at u and v, (...) float to (...) float32, mean about 0 and deviation about 1.
+
+        One unit of u or v spans `cells` of the 256 cells.
+        """
         return self._look_up(_tiles()[0], u, v, cells, _FINE)
 
     def grain(self, u: NDArray[np.floating], v: NDArray[np.floating], cells: float) -> NDArray[np.float32]:
-        """Look up white noise, mean 0 and deviation 1; cells as in `cloud`."""
+        """Look up white noise, (...) float to (...) float32, mean 0 and deviation 1; cells as in `cloud`."""
         return self._look_up(_tiles()[1], u, v, cells, 1)
 
     def _look_up(
@@ -39,7 +42,7 @@ class Noise:
         cells: float,
         fine: int,
     ) -> NDArray[np.float32]:
-        """Index a tile by wrapped cell numbers; its side is a power of two."""
+        """Index a tile (side, side) by wrapped cell numbers: u, v (...) to (...) float32; side is a power of two."""
         rows, columns = (
             np.floor((axis * cells + start) * fine).astype(np.int32) & (len(tile) - 1)
             for axis, start in zip((u, v), self._origin, strict=True)
@@ -51,7 +54,8 @@ class Noise:
 def _tiles() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Make the soft tile, whose amplitude falls with frequency as in clouds and foliage, and the white one.
 
-    White noise is shaped in the frequency domain, which makes the tile seamless for free.
+    They are (1024, 1024) and (256, 256) float32 of deviation about 1. White
+    noise is shaped in the frequency domain, which makes the tile seamless for free.
     """
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(_SIDE)[:, None], np.fft.rfftfreq(_SIDE)[None]) * _SIDE

@@ -75,7 +75,10 @@ def _paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
 def _develop(
     canvas: Canvas, rng: np.random.Generator, size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Turn the canvas into a photograph (average, vignette, exposure, sensor noise) and labels (nearest)."""
+    """Turn the canvas into a photograph (average, vignette, exposure, sensor noise) and label ids (nearest).
+
+    The canvas has twice the `size` (H, W); the results are (H, W, 3) uint8 RGB and (H, W) uint8 Cityscapes ids.
+    """
     height, width = size
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]

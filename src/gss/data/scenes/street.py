@@ -91,7 +91,7 @@ def _sunlight(
     layout: Layout,
     shading: Sequence[Lot],
 ) -> NDArray[np.float32]:
-    """Give 1 on the ground in the sun, 0 in the shadow of the lots between it and the sun, (...) float32."""
+    """Give 1 on ground in the sun, 0 in the shadow of the lots sunwards: x, z (...) metres to (...) float32."""
     reach = sun_side * (layout.wall(sun_side) - layout.middle - x)
     caster = np.searchsorted([lot.far for lot in shading], z + 0.4 * reach).clip(0, len(shading) - 1)
     heights = np.array([lot.height for lot in shading], np.float32)

@@ -1,7 +1,7 @@
 """Surfaces: the colour of ground and fronts as a function of where on them one looks, in metres.
 
-Each function takes world coordinates of any one shape (...) and gives (..., 3) float32 colours, 0 .. 255 in
-plain daylight; light and haze come later.
+Each function takes world coordinates (...) float32 of any one shape, in metres, and gives (..., 3) float32 colours,
+about 0 .. 255 in plain daylight; lit windows exceed it. Light and haze come later, and clip.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _SHOPS = 3.4  # height of the ground floor, metres
 
 
 def asphalt(x: Metres, z: Metres, noise: Noise, layout: Layout) -> NDArray[np.float32]:
-    """Colour the road: grey with stains and wheel tracks, a dashed middle line, edge lines, a crossing."""
+    """Colour the road: grey with stains and wheel tracks, a dashed middle line, edge lines, a crossing.
+
+    x, z (...) float32 in metres to (..., 3) float32 colours, about 0 .. 255.
+    """
     tracks = np.exp(-((np.abs(np.abs(x) - layout.road / 2) - 0.8) ** 2) / 0.1)
     grain = np.exp(-z / 30) * noise.grain(x, z, 40)
     grey = 96 + 6 * noise.cloud(x, z, 9) + 7 * grain + 8 * tracks
@@ -33,7 +36,7 @@ def asphalt(x: Metres, z: Metres, noise: Noise, layout: Layout) -> NDArray[np.fl
 
 
 def paving(x: Metres, z: Metres, noise: Noise, layout: Layout) -> NDArray[np.float32]:
-    """Colour the sidewalk: slabs with joints, and a bright curb."""
+    """Colour the sidewalk, x, z (...) to (..., 3) float32: slabs with joints, and a bright curb."""
     slabs = noise.grain(np.floor(x / 0.7), np.floor(z / 0.7), 1)
     joints = ((x % 0.7 < 0.05) | (z % 0.7 < 0.05)) * np.exp(-z / 12)
     grey = 158 + 7 * noise.cloud(x, z, 14) + 5 * slabs - 38 * joints
@@ -41,7 +44,7 @@ def paving(x: Metres, z: Metres, noise: Noise, layout: Layout) -> NDArray[np.flo
 
 
 def grass(x: Metres, z: Metres, noise: Noise, layout: Layout) -> NDArray[np.float32]:
-    """Colour the strip of grass between sidewalk and façades."""
+    """Colour the strip of grass between sidewalk and façades, x, z (...) to (..., 3) float32."""
     blades = np.exp(-z / 25) * noise.grain(x, z, 25)
     return _tinted(1 + 0.1 * noise.cloud(x, z, 20) + 0.12 * blades, (112, 138, 66))
 
@@ -49,7 +52,8 @@ def grass(x: Metres, z: Metres, noise: Noise, layout: Layout) -> NDArray[np.floa
 def facade(z: Metres, y: Metres, noise: Noise, lot: Lot, lamps: float) -> NDArray[np.float32]:
     """Colour a house front: plaster, rows of windows, shops below an awning, a cornice.
 
-    `lamps` above 0 lights some of the windows, brighter than any surface in daylight.
+    z, y (...) float32 in metres to (..., 3) float32 colours, about 0 .. 255; but `lamps` above 0 lights some of
+    the windows, brighter than any surface in daylight, up to 640.
     """
     along, storey = (z - lot.near) / lot.bay, (y - _SHOPS) / lot.floor
     u, v = np.abs(along % 1 - 0.5), storey % 1
@@ -69,13 +73,13 @@ def facade(z: Metres, y: Metres, noise: Noise, lot: Lot, lamps: float) -> NDArra
 
 
 def hedge(z: Metres, y: Metres, noise: Noise, lot: Lot, lamps: float) -> NDArray[np.float32]:
-    """Colour foliage: mottled greens, darker below."""
+    """Colour foliage, z, y (...) to (..., 3) float32: mottled greens, darker below."""
     tone = 0.75 + 0.16 * noise.cloud(z, y, 40) + 0.12 * noise.grain(z, y, 8) + 0.25 * y / lot.height
     return _tinted(np.clip(tone, 0.3, 1.5), lot.colour)
 
 
 def masonry(z: Metres, y: Metres, noise: Noise, lot: Lot, lamps: float) -> NDArray[np.float32]:
-    """Colour a wall: courses of stone with joints."""
+    """Colour a wall, z, y (...) to (..., 3) float32: courses of stone with joints."""
     course = np.floor(y / 0.4)
     along = z + 0.5 * course
     joints = (y % 0.4 < 0.05) | (along % 1.0 < 0.06)
@@ -84,7 +88,7 @@ def masonry(z: Metres, y: Metres, noise: Noise, lot: Lot, lamps: float) -> NDArr
 
 
 def planks(z: Metres, y: Metres, noise: Noise, lot: Lot, lamps: float) -> NDArray[np.float32]:
-    """Colour a fence: upright planks and two rails."""
+    """Colour a fence, z, y (...) to (..., 3) float32: upright planks and two rails."""
     rail = (np.abs(y - 0.35) < 0.08) | (np.abs(y - lot.height + 0.3) < 0.08)
     gap = (z % 0.36 < 0.09) & ~rail
     tone = 1 + 0.12 * noise.grain(np.floor(z / 0.36), y * 0, 1) - 0.5 * gap + 0.1 * rail
@@ -92,10 +96,10 @@ def planks(z: Metres, y: Metres, noise: Noise, lot: Lot, lamps: float) -> NDArra
 
 
 def _glass(chance: Metres, gradient: Metres, colour: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Colour panes that each reflect a little more or less of the sky."""
+    """Colour panes that each reflect a little more or less of the sky: (N,) and (N,) to (N, 3) float32."""
     return rgb(colour) + (16 * chance + gradient)[..., None]
 
 
 def _tinted(tone: NDArray[np.floating], colour: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Multiply a brightness (...) with one colour."""
+    """Multiply a brightness (...) with one colour: (..., 3) float32."""
     return np.asarray(tone[..., None] * rgb(colour), np.float32)

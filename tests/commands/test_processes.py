@@ -1,0 +1,180 @@
+"""Two processes of one run, the trials of a sweep, and commands from a folder that is not ours."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from omegaconf import OmegaConf
+from PIL import Image
+
+from gss.evaluate import evaluate
+from gss.train import train
+
+KEPT = ("callbacks=default", "callbacks.panels=null")
+
+
+class Rank(NamedTuple):
+    """What one of the processes left: what its work returned, what it printed, and the warnings it gave."""
+
+    result: dict
+    said: str
+    warned: list[str]
+
+
+def work_as_rank(number, port, folder, work):
+    """The body of a process: Lightning's variables are set as its launcher sets them, and the report is a file."""
+    names = {"LOCAL_RANK": number, "NODE_RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in names.items()}
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    with (folder / f"{number}.txt").open("w") as sys.stdout, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        result = work()
+    report = {"result": result, "warned": [str(warning.message) for warning in warned]}
+    (folder / f"{number}.json").write_text(json.dumps(report))
+
+
+def on_two_processes(folder, work):
+    """Forks two processes, which need not import anything again, and gives the reports of both."""
+    importlib.import_module("gss.stages.evaluation")  # the commands import it late, which would then be in both
+    folder.mkdir()
+    context, port = multiprocessing.get_context("fork"), find_free_network_port()
+    pair = [context.Process(target=work_as_rank, args=(number, port, folder, work)) for number in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(timeout=120)
+        process.kill()
+    assert [process.exitcode for process in pair] == [0, 0]
+    return [
+        Rank(said=(folder / f"{number}.txt").read_text(), **json.loads((folder / f"{number}.json").read_text()))
+        for number in range(2)
+    ]
+
+
+SPLITS = {"val": 3, "test": 2}  # an odd number of scenes: one process has one more; and an even one
+
+
+@pytest.fixture(scope="module")
+def distributed(compose_tiny, compose_run, tmp_path_factory):
+    """Both stages and the evaluation of two splits, each on two processes; gives their reports and the checkpoint."""
+    folder = tmp_path_factory.mktemp("distributed")
+    prior, checkpoint = f"prior={folder / 'prior.safetensors'}", folder / "conditioning/checkpoints/last.ckpt"
+    runs = {
+        stage: compose_tiny(folder / stage, f"stage={stage}", "hardware=ddp_cpu", prior, *KEPT)
+        for stage in ("prior", "conditioning")
+    }
+    asked = (f"checkpoint={checkpoint}", "hardware=ddp_cpu")
+    for split in SPLITS:
+        runs[split] = compose_run(folder / split, *asked, f"split={split}", name="evaluate")
+
+    def work():
+        return {name: (evaluate if name in SPLITS else train)(config) for name, config in runs.items()}
+
+    return on_two_processes(folder / "said", work), checkpoint
+
+
+def test_both_processes_come_to_the_same_figures(distributed):
+    (first, second), checkpoint = distributed
+    assert json.dumps(first.result) == json.dumps(second.result)  # as text, so that nan equals nan
+    assert first.result["conditioning"]["checkpoint"] == str(checkpoint)
+    assert first.result["conditioning"]["val/ceiling"] == first.result["prior"]["val/ceiling"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_figures_of_two_processes_are_those_of_one(distributed, compose_run, tmp_path, split):
+    ranks, checkpoint = distributed
+    alone = evaluate(compose_run(tmp_path, f"checkpoint={checkpoint}", f"split={split}", name="evaluate"))
+    assert ranks[0].result[split] == alone
+    if split == "val":
+        assert ranks[0].result["conditioning"]["val/miou"] == pytest.approx(alone["miou"], abs=1e-7)  # float32
+
+
+def test_only_the_first_process_tells_and_nothing_is_warned_of_pooling(distributed):
+    (first, second), _ = distributed
+    assert first.said.count("metrics: ") == len(SPLITS)
+    assert second.said == ""
+    assert [message for message in first.warned + second.warned if "sync_dist" in message] == []
+
+
+def test_processes_of_different_configurations_stop(compose_tiny, tmp_path):
+    configs = [compose_tiny(tmp_path / str(n), "stage=prior", "hardware=ddp_cpu", f"seed={n}") for n in range(2)]
+
+    def work():
+        with pytest.raises(ValueError, match=r"processes of this run have different configurations: \['\w+', '\w+'\]"):
+            train(configs[int(os.environ["LOCAL_RANK"])])
+        return {}
+
+    assert [rank.result for rank in on_two_processes(tmp_path / "said", work)] == [{}, {}]
+
+
+@pytest.mark.slow
+def test_a_command_starts_the_second_process_itself(start, tiny_scenes, tiny_network, compose_run, tmp_path):
+    tiny, run = (*tiny_scenes, *tiny_network, *KEPT, "hardware=ddp_cpu"), tmp_path / "run"
+    for stage in ("prior", "conditioning"):
+        ended = start("train", f"stage={stage}", *tiny, f"hydra.run.dir={run}")
+        assert ended.returncode == 0, ended.stderr
+        assert "Starting with 2 processes" in ended.stderr
+        assert "sync_dist" not in ended.stderr
+    result = json.loads((run / "result.json").read_text())
+    alone = evaluate(compose_run(tmp_path / "alone", f"checkpoint={result['checkpoint']}", name="evaluate"))
+    assert result["val/miou"] == pytest.approx(alone["miou"], abs=1e-7)
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_trial_that_fails_and_names_it(start, tiny_scenes, tiny_network, tmp_path):
+    tiny, sweep = (*tiny_scenes, *tiny_network), tmp_path / "sweep"
+    ended = start("train", "-m", "stage=prior", *tiny, "tokenizer.stride=8,7,16", f"hydra.sweep.dir={sweep}")
+    assert ended.returncode == 1
+    assert re.search(r"^error: 1 of the sweep's runs failed: 1 \(.*tokenizer\.stride=7.*\)$", ended.stderr, re.M)
+    strides = [OmegaConf.load(sweep / str(trial) / "config.yaml").tokenizer.stride for trial in range(3)]
+    assert strides == [8, 7, 16]
+    assert [(sweep / str(trial) / "result.json").is_file() for trial in range(3)] == [True, False, True]
+    fine, coarse = (json.loads((sweep / trial / "result.json").read_text())["objective"] for trial in "02")
+    assert fine > coarse  # longer patches say less: each trial had its own value
+
+
+STEPS = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: %s, every_n_train_steps: 1, save_top_k: -1}"
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_from_another_folder(start, compose_tiny, tiny_scenes, tiny_network, tiny_prior, tmp_path):
+    work, each_step = tmp_path / "work", f"+callbacks.steps={STEPS % tmp_path}"
+    straight = train(compose_tiny(tmp_path / "straight", "stage=conditioning", f"prior={tiny_prior}", each_step))
+    shutil.copy(tiny_prior, work / "prior.safetensors")
+    shutil.copy(tmp_path / "epoch=0-step=1.ckpt", work / "half.ckpt")
+    given = ("stage=conditioning", "prior=prior.safetensors", "resume=half.ckpt", *KEPT)
+    ended = start("train", *tiny_scenes, *tiny_network, *given)
+    assert ended.returncode == 0, ended.stderr
+    (last,) = (work / "outputs").rglob("last.ckpt")  # beside the one who asked, not beside the source
+    assert f"checkpoint {last}\n" in ended.stdout
+    assert "training 1/2 steps" not in ended.stdout  # the first step is not taken again
+    result = json.loads((last.parents[1] / "result.json").read_text())
+    assert result["val/miou"] == straight["val/miou"]
+
+
+@pytest.mark.slow
+def test_a_broken_photograph_is_named_and_the_others_are_predicted(start, tiny_checkpoint, tmp_path):
+    folder, random = tmp_path / "work" / "photographs", np.random.default_rng(0)
+    folder.mkdir()
+    for name, mode in {"grey.jpg": "L", "bare.jpg": "RGB", "alpha.png": "RGBA"}.items():  # none has EXIF data
+        Image.fromarray(random.integers(0, 256, (40, 56, 3), np.uint8)).convert(mode).save(folder / name)
+    whole = (folder / "bare.jpg").read_bytes()
+    (folder / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    ended = start("predict", f"checkpoint={tiny_checkpoint}", "input=photographs", "output=pictures")
+    assert ended.returncode == 2
+    assert re.search(r"^error: 1 of 4 photographs were left out: .*broken\.jpg", ended.stderr, re.M)
+    for kind in ("labels", "maskige", "overlay"):
+        written = {path.name for path in (tmp_path / "work" / "pictures" / kind).iterdir()}
+        assert written == {"grey.png", "bare.png", "alpha.png"}
