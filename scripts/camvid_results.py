@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         done = list(pool.map(lambda job: run(*job, output, prior, arguments.jobs), jobs))
     results = dict(zip(jobs, done, strict=True))
+    for name in RUNS:  # now that nothing else runs
+        results[name, arguments.seeds[0]]["seconds"] = measure_seconds(output, name, arguments.seeds[0])
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_text(report(results, arguments.seeds, arguments.jobs))
     print(TARGET.read_text())
@@ -48,7 +51,7 @@ def main() -> None:
 
 def run(name: str, seed: int, output: Path, prior: Path, jobs: int) -> dict[str, Any]:
     """Trains and evaluates one seed of one kind; gives `metrics.json` with the training's `minutes` beside."""
-    folder = output / f"{name.replace(', ', '_')}_seed{seed}"
+    folder = folder_of(output, name, seed)
     record = folder / "record.json"
     if not record.is_file():
         start = time.monotonic()
@@ -57,9 +60,13 @@ def run(name: str, seed: int, output: Path, prior: Path, jobs: int) -> dict[str,
         checkpoint = folder / "train" / "checkpoints" / "last.ckpt"
         command("gss.evaluate", f"checkpoint={checkpoint}", folder / "evaluate", jobs)
         metrics = json.loads((folder / "evaluate" / "metrics.json").read_text())
-        seconds = {readout: seconds_per_image(checkpoint, readout) for readout in metrics["readouts"]}
-        record.write_text(json.dumps({**metrics, "minutes": minutes, "seconds": seconds}, indent=2) + "\n")
+        record.write_text(json.dumps({**metrics, "minutes": minutes}, indent=2) + "\n")
     return dict(json.loads(record.read_text()))
+
+
+def folder_of(output: Path, name: str, seed: int) -> Path:
+    """Where the runs of one kind and seed lie."""
+    return output / f"{name.replace(', ', '_')}_seed{seed}"
 
 
 def command(module: str, overrides: str, folder: Path, jobs: int) -> None:
@@ -72,20 +79,20 @@ def command(module: str, overrides: str, folder: Path, jobs: int) -> None:
         subprocess.run(words, check=True, stdout=log, stderr=log, env={**os.environ, **threads})
 
 
-def seconds_per_image(checkpoint: Path, readout: str, repeats: int = 15) -> float:
-    """Median seconds from a photograph at the network's size to labels, batch 1, all cores."""
+def measure_seconds(output: Path, name: str, seed: int, repeats: int = 25) -> dict[str, float]:
+    """Median seconds from a photograph at the network's size to labels, per readout; batch 1, all cores."""
     import torch
 
     from gss.checkpoints import TrainedSegmenter
 
-    trained = TrainedSegmenter.load(checkpoint)
-    image, times = torch.rand(1, 3, *trained.size), []
+    trained = TrainedSegmenter.load(folder_of(output, name, seed) / "train" / "checkpoints" / "last.ckpt")
+    image, times = torch.rand(1, 3, *trained.size), dict[str, list[float]]()
     with torch.inference_mode():
-        for _ in range(repeats + 3):
+        for readout in trained.segmenter.readouts * (repeats + 3):  # in turns, so that they meet the same machine
             start = time.perf_counter()
             _ = trained.segmenter(image, readout).labels
-            times.append(time.perf_counter() - start)
-    return statistics.median(times[3:])
+            times.setdefault(readout, []).append(time.perf_counter() - start)
+    return {readout: statistics.median(values[3:]) for readout, values in times.items()}
 
 
 def report(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], jobs: int) -> str:
@@ -102,7 +109,7 @@ def report(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], job
         "# CamVid on two CPU cores",
         "",
         f"CamVid val (101 photographs) at 192x256, seeds {', '.join(map(str, seeds))}, last checkpoint, from random "
-        "initialisation. mIoU, mAcc and aAcc in %, from one confusion matrix over the split; mean and, in brackets, "
+        "initialisation. mIoU, mAcc and aAcc in %, from one confusion matrix over the split; mean, standard deviation and "
         f"each seed. The ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is {ceiling:.1%} mIoU.",
         "",
         "```bash",
@@ -118,7 +125,7 @@ def report(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], job
         every = [results[name, seed] for seed in seeds]
         cells = [with_seeds([run["readouts"][readout][key] for run in every]) for key in ("miou", "macc", "aacc")]
         minutes = statistics.mean(run["minutes"] for run in every)
-        seconds = statistics.median(run["seconds"][readout] for run in every)
+        seconds = every[0]["seconds"][readout]
         lines.append(f"| {title} | {' | '.join(cells)} | {minutes:.1f} | {seconds:.3f} |")
     names = list(results["generation", seeds[0]]["per_class"])
     lines += ["", "IoU per class in %, mean over the seeds:", "", f"| readout | {' | '.join(names)} |"]
@@ -129,16 +136,18 @@ def report(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], job
         lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"Measured on {platform.machine()}, {os.cpu_count()} cores, PyTorch on the CPU; {jobs} trainings at a time, so "
-        "the minutes are those of a training that has its share of the cores.",
+        f"Measured on {platform.machine()}, {os.cpu_count()} cores, PyTorch {version('torch')} on the CPU, {jobs} "
+        "trainings at a time (the minutes are those of a training with its share of the cores); seconds per image "
+        "afterwards, with all of them. What was learnt on the way: [camvid_notes.md](camvid_notes.md).",
         "",
     ]
     return "\n".join(lines)
 
 
 def with_seeds(values: list[float]) -> str:
-    """Mean in bold, and each value: `**40.1** (39.0, 40.5, 40.8)`."""
-    return f"**{100 * statistics.mean(values):.1f}** ({', '.join(f'{100 * value:.1f}' for value in values)})"
+    """Mean in bold, standard deviation, each value: `**40.1** ± 0.9 (39.0, 40.5, 40.8)`."""
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"**{100 * statistics.mean(values):.1f}**{spread} ({', '.join(f'{100 * value:.1f}' for value in values)})"
 
 
 if __name__ == "__main__":

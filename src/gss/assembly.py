@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gss.artefact import PriorArtefact
+from gss.balance import token_weights
 from gss.labels import LabelSpace
 from gss.maskige.inverse import SoftDistance
 from gss.maskige.palette import PALETTES
@@ -59,8 +60,16 @@ def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
     return autoencoder
 
 
-def build_segmenter(config: Config, num_classes: int, autoencoder: MaskigeAutoencoder | None) -> GenerativeSegmenter:
+def build_segmenter(
+    config: Config, num_classes: int, autoencoder: MaskigeAutoencoder | None, class_weights: Tensor | None = None
+) -> GenerativeSegmenter:
     """The conditioning network of a configuration in front of a maskige autoencoder (None: the pixel twin).
+
+    Args:
+        config: plain data with the groups backbone, fusion, head and tokenizer.
+        num_classes: K.
+        autoencoder: decodes the tokens.
+        class_weights: (K,) float32, what a pixel of each class will count in the losses; None: all the same.
 
     Raises:
         ValueError: for a backbone or head that does not exist.
@@ -70,7 +79,7 @@ def build_segmenter(config: Config, num_classes: int, autoencoder: MaskigeAutoen
     fusion = MultiLevelAggregation(backbone.channels, **config["fusion"])
     channels = config["fusion"]["channels"]
     pixel_head = lookup(PIXEL_HEADS, "head.pixel", head["pixel"])(channels, num_classes, stride)
-    token_head = None if autoencoder is None else _token_head(head, channels, autoencoder)
+    token_head = None if autoencoder is None else _token_head(head, channels, autoencoder, class_weights)
     network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride)
     return GenerativeSegmenter(network, autoencoder)
 
@@ -122,12 +131,17 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         raise ValueError(f"the {source} does not fit the configuration that it carries: {reason}") from error
 
 
-def _token_head(head: Config, channels: int, autoencoder: MaskigeAutoencoder) -> nn.Module:
+def _token_head(
+    head: Config, channels: int, autoencoder: MaskigeAutoencoder, class_weights: Tensor | None
+) -> nn.Module:
     tokenizer = autoencoder.tokenizer
     if head["token"] == "tied":
         if head["pixel_evidence"] and head["pixel"] != "bilinear":
             raise ValueError(f"head.pixel_evidence=true needs head.pixel=bilinear, got head.pixel={head['pixel']}")
-        return TiedTokenHead(channels, autoencoder.code_class_probs(), tokenizer.log_usage(), head["pixel_evidence"])
+        codes, log_frequency = autoencoder.code_class_probs(), tokenizer.log_usage()
+        if class_weights is not None:  # what the weighted loss expects of a network that sees nothing
+            log_frequency = (log_frequency + token_weights(codes, class_weights).log()).log_softmax(0)
+        return TiedTokenHead(channels, codes, log_frequency, head["pixel_evidence"])
     if head["token"] == "free":
         return FreeTokenHead(channels, tokenizer.vocab_size, head["hidden"])
     raise ValueError(f"unknown head.token={head['token']!r}: one of tied, free")

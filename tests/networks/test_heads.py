@@ -16,7 +16,7 @@ def test_tied_scores_are_the_evidence_times_what_each_token_decodes_to():
     head, features = TiedTokenHead(5, codes, log_frequency), draw(2, 5, 4, 6, seed=1)
     torch.nn.init.normal_(head.evidence)
     evidence = torch.einsum("dc,bcij->bdij", head.evidence, features)
-    u = 2 / 2**2 * torch.nn.functional.pixel_shuffle(evidence, 2)  # (B, K, H, W): class scores per pixel
+    u = 8 / 2**2 * torch.nn.functional.pixel_shuffle(evidence, 2)  # (B, K, H, W): class scores per pixel
     expected = torch.empty(2, 7, 4, 6)
     for token in range(7):
         for row in range(4):

@@ -32,14 +32,14 @@ class TiedTokenHead(nn.Module):
     decodes to, and b starts at the log-frequency of t. Tokens that look alike share their evidence, so rare ones need
     few examples, and the head has channels x K x stride^2 weights however large the vocabulary.
 
-    u = 2 / stride^2 W features: a score sums over the stride^2 pixels of its cell, so without that factor one step of
+    u = 8 / stride^2 W features: a score sums over the stride^2 pixels of its cell, so without that factor one step of
     an optimiser like Adam would move it stride^2 times as far as it moves a pixel head's, and the head learns worse.
 
     With `pixel_evidence`, u also holds the auxiliary pixel head's scores, enlarged bilinearly: the token head begins
     from what the pixel head believes and learns what it adds (measured: docs/results/camvid.md).
 
-    Both maps are linear, so they are multiplied once per step: a 1x1 convolution to V with the weight codes @ W,
-    several times cheaper than going through u.
+    Both maps are linear, so they are multiplied once per step: one product with the weight codes @ W, several times
+    cheaper than going through u.
 
     Args:
         channels: width of the fused map.
@@ -55,7 +55,7 @@ class TiedTokenHead(nn.Module):
         self, channels: int, code_class_probs: Tensor, log_frequency: Tensor, pixel_evidence: bool = False
     ) -> None:
         super().__init__()
-        per_pixel = 2 / code_class_probs[0, 0].numel()
+        per_pixel = 8 / code_class_probs[0, 0].numel()
         self.register_buffer("codes", per_pixel * code_class_probs.flatten(1), persistent=False)
         self.evidence = nn.Parameter(torch.empty(self.codes.shape[1], channels))
         nn.init.normal_(self.evidence, std=0.01)
@@ -63,7 +63,7 @@ class TiedTokenHead(nn.Module):
         self.pixel_gain: nn.Parameter | None = None
         if pixel_evidence:
             self.register_buffer("coarse_codes", bilinear_adjoint(code_class_probs).flatten(1), persistent=False)
-            self.pixel_gain = nn.Parameter(torch.tensor(1.6 * per_pixel))
+            self.pixel_gain = nn.Parameter(torch.tensor(0.4 * per_pixel))
 
     def forward(self, features: Tensor, class_scores: Tensor | None = None) -> Tensor:
         """Scores over tokens.

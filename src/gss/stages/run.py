@@ -116,17 +116,20 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         artefact = PriorArtefact.load(config["prior"])
         artefact.check_matches(describe_prior(config, datamodule.label_space))
     autoencoder = None if artefact is None else load_autoencoder(artefact)
-    segmenter = build_segmenter(config, datamodule.num_classes, autoencoder)
+    weights = None
+    if balance := config["stage"]["class_balance"]:
+        weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
+    segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, weights)
     record = {
         "config": dict(config),
         "prior": None if artefact is None else artefact.description,
         "ceiling": None if artefact is None else artefact.ceiling,
     }
     settings = {key: config["stage"][key] for key in ("ignore_policy", "token_weight", "pixel_weight")}
-    if balance := config["stage"]["class_balance"]:
-        settings["class_weights"] = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
     readout = config["stage"]["readout"] if artefact else "pixel"
-    stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
+    stage = ConditioningStage(
+        segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings, class_weights=weights
+    )
     last = _fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
     if not figures or trainer.global_step % int(trainer.val_check_interval):
