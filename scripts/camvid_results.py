@@ -109,8 +109,8 @@ def report(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], job
         "# CamVid on two CPU cores",
         "",
         f"CamVid val (101 photographs) at 192x256, seeds {', '.join(map(str, seeds))}, last checkpoint, from random "
-        "initialisation. mIoU, mAcc and aAcc in %, from one confusion matrix over the split; mean, standard deviation and "
-        f"each seed. The ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is {ceiling:.1%} mIoU.",
+        "initialisation. mIoU, mAcc and aAcc in %, from one confusion matrix over the split; mean, standard deviation "
+        f"and each seed. The ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is {ceiling:.1%} mIoU.",
         "",
         "```bash",
         "python -m gss.train stage=prior experiment=camvid_cpu",

@@ -38,7 +38,7 @@ ROOMS = {
     "measures": Room("targets balance losses metrics inference", "labels maskige tokenizer networks"),
     "pipeline": Room("pipeline", "labels maskige tokenizer networks measures"),
     "artefact": Room("artefact", "labels"),
-    "assembly": Room("assembly", "labels maskige tokenizer networks pipeline artefact"),
+    "assembly": Room("assembly", "labels maskige tokenizer networks measures pipeline artefact"),
     "stages": Room("stages", "labels maskige tokenizer networks measures pipeline artefact assembly display"),
     # what is shown to people
     "display": Room("panels tables progress overlay", "labels"),
