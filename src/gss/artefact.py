@@ -36,18 +36,9 @@ class PriorArtefact:
 
     def save(self, path: str | Path) -> None:
         """Writes the file beside its target first and moves it there whole, so no half-written file has the name."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": FORMAT, "ceiling": self.ceiling, "description": self.description})
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(safetensors.torch.save(tensors, {"gss": text}))
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(Path(path), safetensors.torch.save(tensors, {"gss": text}))
 
     @classmethod
     def load(cls, path: str | Path) -> PriorArtefact:
@@ -94,6 +85,19 @@ class PriorArtefact:
                 f"the stage-one artefact does not fit: {'; '.join(differences)}; "
                 "set these keys as the artefact has them, or run stage=prior again"
             )
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Writes a file beside its target first and moves it there whole, so no half-written file has the name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,17 +41,17 @@ def run(task: Task, command: str, config_name: str) -> None:
     wait_patiently()
     register_resolvers()
     if RESOLVED in sys.argv[1:2]:
-        _one_sentence(lambda: _run_saved(task, Path(sys.argv[2])))
+        one_sentence(lambda: _run_saved(task, Path(sys.argv[2])))
         return
     if {"--help", "-h"} & set(sys.argv) and config_name == "config":
         sys.argv.append("stage=prior")  # Hydra composes before it lists the groups, and no stage is chosen yet
-    _one_sentence(lambda: check_overrides(config_name, sys.argv[1:]))
+    one_sentence(lambda: check_overrides(config_name, sys.argv[1:]))
     saved, failed = _compose(command, config_name)
     if failed:
         sys.exit(f"error: {len(failed)} of the sweep's runs failed: {', '.join(failed)}")
     if saved is not None:
         sys.argv[1:] = [RESOLVED, str(saved)]
-        _one_sentence(lambda: _run_saved(task, saved))
+        one_sentence(lambda: _run_saved(task, saved))
 
 
 def wait_patiently() -> None:
@@ -76,7 +76,7 @@ def _compose(command: str, config_name: str) -> tuple[Path | None, list[str]]:
     def job(config: DictConfig) -> float | None:
         """What Hydra calls for each composed configuration."""
         saved = Path(HydraConfig.get().runtime.output_dir) / "config.yaml"
-        _one_sentence(lambda: _save(config, saved))
+        one_sentence(lambda: _save(config, saved))
         if HydraConfig.get().mode == RunMode.RUN:
             single.append(saved)
             return None
@@ -115,7 +115,8 @@ def _run_saved(task: Task, saved: Path) -> None:
         (saved.parent / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _one_sentence(action: Callable[[], None]) -> None:
+def one_sentence(action: Callable[[], None]) -> None:
+    """Runs an action; a ValueError in it is a user's mistake: its sentence is printed and the exit code is 2."""
     try:
         action()
     except ValueError as error:
