@@ -128,6 +128,19 @@ def tiny_checkpoint(
 
 
 @pytest.fixture(scope="session")
+def tiny_dvae(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Convert a tiny dVAE, pickled as OpenAI's is, and give the overrides that make it `tokenizer=dalle`."""
+    from gss.conversion.dalle import convert_dalle
+    from published_dvae import Sizes, save_published
+
+    folder = tmp_path_factory.mktemp("dvae")
+    save_published(folder, Sizes(vocab_size=32))
+    convert_dalle(folder, folder / "dalle.safetensors", {})
+    sizes = ("tokenizer.hidden=8", "tokenizer.code_dim=6", "tokenizer.num_blocks=1", "tokenizer.usage_pictures=3")
+    return (f"tokenizer.weights={folder / 'dalle.safetensors'}", *sizes)
+
+
+@pytest.fixture(scope="session")
 def draw_labels() -> Callable[..., Tensor]:
     """Give a function that draws label maps of overlapping rectangles: (B, H, W) int64, [0, K) or 255."""
     import torch

@@ -43,13 +43,14 @@ ROOMS = {
     # what is shown to people
     "display": Room("panels tables progress overlay", "labels"),
     "callbacks": Room("callbacks", "labels display"),
+    "conversion": Room("conversion", "tokenizer artefact"),  # published weights -> safetensors
     # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
     "runs": Room(
         "stages.run stages.evaluation checkpoints prediction",
         "labels data maskige tokenizer networks measures pipeline artefact assembly stages display callbacks",
     ),
     "configuration": Room("configuration overrides command_line", ""),
-    "entries": Room("train evaluate predict", "labels display runs configuration"),
+    "entries": Room("train evaluate predict convert", "labels display runs configuration conversion"),
 }
 
 HYDRA = f"{ROOMS['configuration'].modules} {ROOMS['entries'].modules}"

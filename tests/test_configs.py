@@ -18,7 +18,7 @@ from gss.train import train
 # group -> options that are trained for two steps
 TRAINED = {
     "stage": ["prior", "conditioning"],
-    "tokenizer": ["patches", "vqvae"],
+    "tokenizer": ["patches", "vqvae", "dalle"],
     "maskige": ["ff"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
@@ -104,8 +104,8 @@ def test_choices_train(compose_tiny, tmp_path, tiny_prior, choice):
 
 
 @pytest.mark.parametrize("option", TRAINED["tokenizer"])
-def test_tokenizers_train(compose_tiny, tmp_path, option):
-    run_both(compose_tiny, tmp_path, f"tokenizer={option}")
+def test_tokenizers_train(compose_tiny, tmp_path, tiny_dvae, option):
+    run_both(compose_tiny, tmp_path, f"tokenizer={option}", *(tiny_dvae if option == "dalle" else ()))
 
 
 @pytest.mark.parametrize("option", TRAINED["backbone"])

@@ -117,7 +117,7 @@ def test_an_installed_wheel_lists_its_groups_from_another_folder(how: str, insta
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("entry", ["train", "evaluate", "predict", "convert"])
 def test_help_loads_nothing_heavy(entry: str, installed: Path, tmp_path: Path) -> None:
     shown = run(installed / "python", "-X", "importtime", "-m", f"gss.{entry}", "--help", cwd=tmp_path)
     loaded = set(re.findall(r"^import time:[^|]+\|[^|]+\|\s+(\S+)$", shown, flags=re.MULTILINE))

@@ -19,6 +19,9 @@ MISTAKES = {
     "no folder for own data": (["train", "stage=prior", "data=folder"], r"data\.label_space\.names, data\.root"),
     "no checkpoint to evaluate": (["evaluate"], r"checkpoint=VALUE"),
     "no photographs to predict": (["predict", "checkpoint=last.ckpt"], r"input=VALUE"),
+    "no weights to convert": (["convert", "dalle", "nowhere"], r"no encoder\.pkl and no decoder\.pkl in nowhere"),
+    "a sum that is none": (["convert", "dalle", "here", "--sha256", "encoder=12"], r"--sha256 encoder=12: expected"),
+    "weights of another kind": (["convert", "vqgan", "here"], r"invalid choice: 'vqgan'"),
     "a mistyped key of a command": (["predict", "chekpoint=a"], r"no key chekpoint; nearest: checkpoint"),
 }
 
@@ -44,7 +47,7 @@ print(json.dumps(report))
 def report(stranger, tmp_path_factory):
     """All these command lines, one after the other in one process, and what each led to."""
     lines = {name: arguments for name, (arguments, _) in MISTAKES.items()}
-    lines |= {f"{command} --help": [command, "--help"] for command in ("train", "evaluate", "predict")}
+    lines |= {f"{command} --help": [command, "--help"] for command in ("train", "evaluate", "predict", "convert")}
     words, folder = [sys.executable, "-c", PROGRAM, json.dumps(lines)], tmp_path_factory.mktemp("mistakes")
     ended = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=stranger, timeout=300)
     assert ended.returncode == 0, ended.stderr
@@ -68,6 +71,13 @@ def test_help_lists_every_group_and_imports_nothing_heavy(report):
         assert f"\n{group.name}: {options}\n" in found["out"]
     assert found["code"] == 0
     assert found["heavy"] == []
+
+
+def test_help_on_conversion_says_what_is_needed(report):
+    found = report["convert --help"]
+    assert found["code"] == 0
+    assert found["heavy"] == []
+    assert all(word in found["out"] for word in ("dalle", "WEIGHTS_DIR", "OUTPUT", "encoder.pkl", "cdn.openai.com"))
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

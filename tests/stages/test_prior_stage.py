@@ -61,6 +61,26 @@ def test_a_learned_tokenizer_is_trained_and_measured_as_saved(run_tiny, compose_
     assert artefact.ceiling == run.figures["val/ceiling"] == pytest.approx(mean_iou(reconstructed, labels), abs=1e-6)
 
 
+def test_a_published_tokenizer_is_frozen_and_measured_as_saved(run_tiny, compose_tiny, tiny_dvae, tmp_path, keep):
+    path = tmp_path / "prior.safetensors"
+    run = run_tiny(tmp_path, "stage=prior", "tokenizer=dalle", *tiny_dvae, f"prior={path}", callbacks=(keep,))
+    assert (keep.steps, keep.validations) == (0, 1)
+    artefact = PriorArtefact.load(path)
+    artefact.description["tokenizer"]["weights"] = "gone.safetensors"  # the artefact holds the weights
+    labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
+    autoencoder = load_autoencoder(artefact)
+    assert artefact.ceiling == run.figures["val/ceiling"]
+    assert artefact.ceiling == pytest.approx(mean_iou(autoencoder.reconstruct(labels).labels, labels), abs=1e-6)
+    assert autoencoder.tokenizer.log_usage().unique().numel() > 1
+
+
+def test_a_published_tokenizer_without_weights_stops_with_the_way_to_them(run_tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"encoder\.pkl and decoder\.pkl.*gss\.convert dalle.*tokenizer\.weights="):
+        run_tiny(
+            tmp_path, "stage=prior", "tokenizer=dalle", "tokenizer.hidden=8", f"prior={tmp_path / 'p.safetensors'}"
+        )
+
+
 def test_panel_rows_show_what_becomes_of_the_labels(run_tiny, tmp_path):
     stage = run_tiny(tmp_path, "stage=prior", f"prior={tmp_path / 'p.safetensors'}").module
     labels = torch.randint(19, (3, 32, 64))

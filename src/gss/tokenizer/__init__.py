@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gss.tokenizer.dalle import DalleDVAE
 from gss.tokenizer.patches import PatchDictionary
 from gss.tokenizer.protocol import Tokenizer
 from gss.tokenizer.vqvae import VQVAE
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {"patches": PatchDictionary, "vqvae": VQVAE}
+TOKENIZERS: dict[str, type[Tokenizer]] = {"patches": PatchDictionary, "vqvae": VQVAE, "dalle": DalleDVAE}
 
 
 def build_tokenizer(name: str, **settings: Any) -> Tokenizer:

@@ -1,0 +1,1 @@
+"""Weights that others publish, read without executing anything in them, and written as safetensors."""

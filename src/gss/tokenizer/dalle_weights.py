@@ -1,0 +1,109 @@
+"""The dVAE's weights as `python -m gss.convert dalle` writes them: one safetensors file that executes nothing.
+
+Format `gss-dalle/1`: tensors named as in `gss.tokenizer.dvae`, under `encoder.` and `decoder.`; the header's metadata
+holds one JSON text under `gss` with the layout, the SHA-256 of the two files it was made from, and one of the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from gss.tokenizer.dvae_layout import DVAELayout
+
+FORMAT = "gss-dalle/1"
+HOW_TO_GET = (
+    "tokenizer=dalle needs OpenAI's dVAE: put encoder.pkl and decoder.pkl from https://cdn.openai.com/dall-e/ "
+    "(the links of github.com/openai/DALL-E) into one FOLDER, run `python -m gss.convert dalle FOLDER`, and give "
+    "tokenizer.weights=FOLDER/dalle.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class DalleWeights:
+    """The weights and where they come from.
+
+    Args:
+        layout: sizes of the networks.
+        sources: SHA-256 in hex of the files read, under `encoder` and `decoder`.
+        state: tensors by name, float32.
+    """
+
+    layout: DVAELayout
+    sources: dict[str, str]
+    state: dict[str, Tensor]
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        header = {"format": FORMAT, "layout": asdict(self.layout), "sources": self.sources, "tensors": self._digest()}
+        return safetensors.torch.save(self.state, {"gss": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> DalleWeights:
+        """Reads a converted file and checks its tensors against the recorded hash.
+
+        Raises:
+            ValueError: if the file is missing, damaged, or something else.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"there is no file tokenizer.weights={path}; {HOW_TO_GET}")
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("gss", "{}"))
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+            raise ValueError(f"tokenizer.weights={path} cannot be read ({error}); {HOW_TO_GET}") from error
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError(f"tokenizer.weights={path} is not a converted dVAE; {HOW_TO_GET}")
+        weights = cls(DVAELayout(**header["layout"]), dict(header["sources"]), state)
+        if weights._digest() != header["tensors"]:
+            raise ValueError(f"tokenizer.weights={path} is damaged: its tensors do not have the recorded SHA-256")
+        return weights
+
+    def check_matches(self, layout: DVAELayout, sources: Mapping[str, str] | None) -> None:
+        """Refuses weights of another layout, or made from other files than expected.
+
+        Args:
+            layout: what the tokenizer's settings ask for.
+            sources: SHA-256 in hex by `encoder` and `decoder`, as `tokenizer.sha256` gives them; None: any.
+
+        Raises:
+            ValueError: naming every difference with both values.
+        """
+        found, wanted = asdict(self.layout), asdict(layout)
+        differences = [
+            f"tokenizer.{key} is {found[key]} in the weights but {wanted[key]} in the configuration"
+            for key in wanted
+            if found[key] != wanted[key]
+        ]
+        if differences:
+            raise ValueError(f"tokenizer.weights does not fit: {'; '.join(differences)}")
+        check_sources(self.sources, sources or {}, "tokenizer.sha256")
+
+    def _digest(self) -> str:
+        """SHA-256 in hex over names, shapes and values of all tensors."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().flatten().numpy().data)
+        return digest.hexdigest()
+
+
+def check_sources(found: Mapping[str, str], expected: Mapping[str, str], key: str) -> None:
+    """Compares SHA-256 sums in hex by file; `key` is where the expected ones were given.
+
+    Raises:
+        ValueError: for a file whose sum is another, or for one that does not exist.
+    """
+    for name, wanted in expected.items():
+        if name not in found:
+            raise ValueError(f"{key} names {name!r}: give sums for {' and '.join(found)}")
+        if str(wanted).lower() != found[name]:
+            raise ValueError(f"{name}.pkl has SHA-256 {found[name]} but {key} expects {wanted}: fetch the file again")
