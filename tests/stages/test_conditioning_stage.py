@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -251,3 +254,17 @@ def test_both_tokenizers_feed_stage_two(run_tiny, tmp_path):
         assert restored(image).class_probs.equal(segmenter(image).class_probs)
     held = load_autoencoder(PriorArtefact.load(tmp_path / "p.safetensors")).state_dict()
     assert all(tensor.equal(held[name]) for name, tensor in segmenter.autoencoder.state_dict().items())
+
+
+class Terminate(Callback):
+    """Sends this process SIGTERM after the first step, as a scheduler does."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_terminated_training_does_not_pass_for_a_finished_one(run_tiny, tmp_path, caplog):
+    with pytest.raises(SystemExit) as stop:
+        run_tiny(tmp_path, *CONDITIONING, "max_steps=2", callbacks=(Terminate(),))
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step 1 of 2" in caplog.text

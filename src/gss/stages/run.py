@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gss.artefact import PriorArtefact
 from gss.assembly import build_autoencoder, build_segmenter, describe_prior, is_pixel_twin, load_autoencoder, lookup
@@ -144,7 +146,11 @@ def _fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, r
     """Trains; gives the checkpoint of the last step, or None where no callback keeps one (`callbacks=none`)."""
     if resume is not None and not Path(resume).is_file():
         raise ValueError(f"resume={resume} is not a file: give the checkpoint of a run, e.g. checkpoints/last.ckpt")
-    trainer.fit(stage, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(stage, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    except SIGTERMException as stop:  # a SystemExit without a code, which the shell would take for success
+        log.error("stopped by SIGTERM after step %d of %d", trainer.global_step, trainer.max_steps)
+        raise SystemExit(128 + signal.SIGTERM) from stop
     last = None
     for callback in trainer.checkpoint_callbacks:
         # a training that does not end on a validation step would leave its last steps out of last.ckpt
