@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ OUTPUTS = Path("outputs/demo").absolute()
 def main() -> None:
     """Runs the commands that the README shows, in one process, and ends with one line of figures."""
     wait_patiently()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # steps this small are slower on two: the loaders need a core too
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     say("1/4  stage=prior: drawing scenes, fitting the dictionary, measuring the ceiling")
