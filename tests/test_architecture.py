@@ -33,17 +33,18 @@ ROOMS = {
     "labels": Room("labels", ""),
     "data": Room("data", "labels"),
     "maskige": Room("maskige", "labels"),  # maskige, tokenizer and networks do not meet:
-    "tokenizer": Room("tokenizer", "labels"),  # measures, pipeline and assembly bring them together
+    "tensor_file": Room("tensor_file", ""),
+    "tokenizer": Room("tokenizer", "labels tensor_file"),  # measures, pipeline and assembly bring them together
     "networks": Room("networks", "labels"),
     "measures": Room("targets balance losses metrics inference", "labels maskige tokenizer networks"),
     "pipeline": Room("pipeline", "labels maskige tokenizer networks measures"),
-    "artefact": Room("artefact", "labels"),
+    "artefact": Room("artefact", "labels tensor_file"),
     "assembly": Room("assembly", "labels maskige tokenizer networks measures pipeline artefact"),
     "stages": Room("stages", "labels maskige tokenizer networks measures pipeline artefact assembly display"),
     # what is shown to people
     "display": Room("panels tables progress overlay", "labels"),
     "callbacks": Room("callbacks", "labels display"),
-    "conversion": Room("conversion", "tokenizer artefact"),  # published weights -> safetensors
+    "conversion": Room("conversion", "tokenizer tensor_file"),  # published weights -> safetensors
     # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
     "runs": Room(
         "stages.run stages.evaluation checkpoints prediction",

@@ -6,16 +6,14 @@ Nothing in the file is executed when it is read.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
+
+from gss.tensor_file import read_tensors, tensor_bytes, write_whole
 
 FORMAT = "gss-prior/1"
 
@@ -36,9 +34,9 @@ class PriorArtefact:
 
     def save(self, path: str | Path) -> None:
         """Writes the file beside its target first and moves it there whole, so no half-written file has the name."""
-        text = json.dumps({"format": FORMAT, "ceiling": self.ceiling, "description": self.description})
+        header = {"format": FORMAT, "ceiling": self.ceiling, "description": self.description}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
-        write_whole(Path(path), safetensors.torch.save(tensors, {"gss": text}))
+        write_whole(Path(path), tensor_bytes(header, tensors))
 
     @classmethod
     def load(cls, path: str | Path) -> PriorArtefact:
@@ -54,13 +52,10 @@ class PriorArtefact:
                 "first, or give prior=PATH"
             )
         try:
-            with safetensors.safe_open(source, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("gss", "{}"))
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+            header, state = read_tensors(source)
+        except ValueError as error:
             raise ValueError(f"prior={source} is damaged ({error}): run stage=prior again") from error
-        found = header.get("format") if isinstance(header, dict) else None
-        if found != FORMAT:
+        if (found := header.get("format")) != FORMAT:
             raise ValueError(f"prior={source} is not a stage-one artefact: its format is {found!r}")
         return cls(header["description"], float(header["ceiling"]), state)
 
@@ -85,19 +80,6 @@ class PriorArtefact:
                 f"the stage-one artefact does not fit: {'; '.join(differences)}; "
                 "set these keys as the artefact has them, or run stage=prior again"
             )
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Writes a file beside its target first and moves it there whole, so no half-written file has the name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:

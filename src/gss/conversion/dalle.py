@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gss.artefact import write_whole
 from gss.conversion.modules import FoundModule, find_tensors
 from gss.conversion.published import find_dalle
 from gss.conversion.torch_file import read_torch_file
+from gss.tensor_file import write_whole
 from gss.tokenizer.dalle_weights import HOW_TO_GET, DalleWeights, check_sources
 from gss.tokenizer.dvae import DVAEDecoder, DVAEEncoder
 from gss.tokenizer.dvae_layout import DVAELayout

@@ -7,15 +7,13 @@ holds one JSON text under `gss` with the layout, the SHA-256 of the two files it
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
+from gss.tensor_file import read_tensors, tensor_bytes
 from gss.tokenizer.dvae_layout import DVAELayout
 
 FORMAT = "gss-dalle/1"
@@ -43,7 +41,7 @@ class DalleWeights:
     def to_bytes(self) -> bytes:
         """The file's content."""
         header = {"format": FORMAT, "layout": asdict(self.layout), "sources": self.sources, "tensors": self._digest()}
-        return safetensors.torch.save(self.state, {"gss": json.dumps(header)})
+        return tensor_bytes(header, self.state)
 
     @classmethod
     def load(cls, path: str | Path) -> DalleWeights:
@@ -55,12 +53,10 @@ class DalleWeights:
         if not Path(path).is_file():
             raise ValueError(f"there is no file tokenizer.weights={path}; {HOW_TO_GET}")
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("gss", "{}"))
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+            header, state = read_tensors(path)
+        except ValueError as error:
             raise ValueError(f"tokenizer.weights={path} cannot be read ({error}); {HOW_TO_GET}") from error
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
+        if header.get("format") != FORMAT:
             raise ValueError(f"tokenizer.weights={path} is not a converted dVAE; {HOW_TO_GET}")
         weights = cls(DVAELayout(**header["layout"]), dict(header["sources"]), state)
         if weights._digest() != header["tensors"]:
