@@ -46,7 +46,7 @@ FORBIDDEN = [
     # a name may lead out of an allowed package through what its modules import
     "gss.losses.torch.load",
     "gss.command_line.subprocess.run",
-    "gss.artefact.os.remove",
+    "gss.tensor_file.os.remove",
     "torch.optim.optimizer.torch.load",
     "lightning.pytorch.callbacks.model_checkpoint.shutil.rmtree",
 ]
