@@ -36,7 +36,7 @@ ROOMS = {
     "tensor_file": Room("tensor_file", ""),
     "tokenizer": Room("tokenizer", "labels tensor_file"),  # measures, pipeline and assembly bring them together
     "networks": Room("networks", "labels"),
-    "measures": Room("targets balance losses metrics inference", "labels maskige tokenizer networks"),
+    "measures": Room("targets balance losses metrics third_class inference", "labels maskige tokenizer networks"),
     "pipeline": Room("pipeline", "labels maskige tokenizer networks measures"),
     "artefact": Room("artefact", "labels tensor_file"),
     "assembly": Room("assembly", "labels maskige tokenizer networks measures pipeline artefact"),

@@ -53,6 +53,7 @@ def changed(keys, value):
         (["classes"], ["road", "bus"], "data.label_space.names", r"\['road', 'car'\].*\['road', 'bus'\]"),
         (["classes"], ["car", "road"], "data.label_space.names", r"\['road', 'car'\].*\['car', 'road'\]"),
         (["palette"], "grid", "maskige.palette", "'max_distance'.*'grid'"),
+        (["assignment"], "confusion_aware", "maskige.assignment", "'class_order'.*'confusion_aware'"),
         (["tokenizer", "name"], "vqvae", "tokenizer.name", "'patches'.*'vqvae'"),
         (["tokenizer", "stride"], 4, "tokenizer.stride", "8.*4"),
         (["tokenizer", "vocab_size"], 1024, "tokenizer.vocab_size", "64.*1024"),

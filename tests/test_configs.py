@@ -19,7 +19,7 @@ from gss.train import train
 TRAINED = {
     "stage": ["prior", "conditioning"],
     "tokenizer": ["patches", "vqvae", "dalle"],
-    "maskige": ["ff"],
+    "maskige": ["ff", "ff_random", "ff_dataset"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
     "head": ["tied", "free", "pixel_bilinear", "pixel_subpixel"],
@@ -95,12 +95,17 @@ def test_stages_run(compose_tiny, tmp_path, tiny_prior, option):
     assert train(compose_tiny(tmp_path, f"stage={option}", f"prior={prior}"))["objective"] >= 0
 
 
-CHOICES = ("maskige", "head", "optim", "hardware", "fusion")
+CHOICES = ("head", "optim", "hardware", "fusion")
 
 
 @pytest.mark.parametrize("choice", [f"{group}={option}" for group in CHOICES for option in TRAINED[group]])
 def test_choices_train(compose_tiny, tmp_path, tiny_prior, choice):
     assert 0 <= train(compose_tiny(tmp_path, "stage=conditioning", f"prior={tiny_prior}", choice))["val/miou"] <= 1
+
+
+@pytest.mark.parametrize("option", TRAINED["maskige"])
+def test_maskiges_train(compose_tiny, tmp_path, option):
+    run_both(compose_tiny, tmp_path, f"maskige={option}")
 
 
 @pytest.mark.parametrize("option", TRAINED["tokenizer"])

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from gss.assembly import build_autoencoder, build_segmenter, describe_prior
+from gss.assembly import build_autoencoder, build_palette, build_segmenter, describe_prior
 from gss.configuration import to_plain
 from gss.labels import LabelSpace
 from gss.losses import pixel_loss, reconstruction_loss, token_divergence
@@ -62,7 +62,7 @@ def train(module, loss_of, steps, lr):
 
 
 def fitted_patches(labels, config):
-    autoencoder = build_autoencoder(describe_prior(config, LABEL_SPACE))
+    autoencoder = build_autoencoder(describe_prior(config, LABEL_SPACE), build_palette(config, LABEL_SPACE))
     transform = autoencoder.transform
     autoencoder.tokenizer.fit([transform.paint(labels)], transform.colours, transform.ignore_colour)
     return autoencoder.eval()
@@ -77,7 +77,9 @@ def test_a_learned_tokenizer_learns_a_batch_by_heart(picture, config):
     _, labels = picture
     torch.manual_seed(0)
     small = {"name": "vqvae", "stride": 4, "vocab_size": 128, "hidden": 64, "code_dim": 8, "num_blocks": 1}
-    autoencoder = build_autoencoder(describe_prior({**config, "tokenizer": small}, LABEL_SPACE))
+    autoencoder = build_autoencoder(
+        describe_prior({**config, "tokenizer": small}, LABEL_SPACE), build_palette(config, LABEL_SPACE)
+    )
     maskige = autoencoder.transform.paint(labels)
 
     def loss():

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from gss.assembly import build_autoencoder, describe_prior
+from gss.assembly import build_autoencoder, build_palette, describe_prior
 from gss.configuration import config_dir, instantiate, register_resolvers, to_plain
 from gss.data.cityscapes import LABEL_IDS
 from gss.data.scenes import draw_scene
@@ -59,7 +59,8 @@ def drawn_scenes(number: int, size: tuple[int, int], names: tuple[str, ...]) -> 
 
 def fitted_autoencoder(config: dict[str, Any], labels: Tensor) -> MaskigeAutoencoder:
     """Stage one of a configuration, its dictionary fitted to labels (N, H, W) int64."""
-    autoencoder = build_autoencoder(describe_prior(config, label_space(config)))
+    classes = label_space(config)
+    autoencoder = build_autoencoder(describe_prior(config, classes), build_palette(config, classes))
     transform = autoencoder.transform
     autoencoder.tokenizer.fit([transform.paint(labels)], transform.colours, transform.ignore_colour)
     vocab_size, wanted = autoencoder.tokenizer.vocab_size, config["tokenizer"]["vocab_size"]

@@ -23,7 +23,8 @@ class PriorArtefact:
     """What stage one hands to stage two.
 
     Args:
-        description: plain data: `classes` (names), `palette` (name), `tokenizer` (its settings), `data`, `size`.
+        description: plain data: `classes` (names), `palette` and `assignment` (names), `tokenizer` (its settings),
+            `data`, `size`.
         ceiling: mIoU of labels -> tokens -> labels on validation data, in [0, 1].
         state: the maskige autoencoder's tensors by name, such as `transform.colours` (K, 3) float32 in [0, 1].
     """
@@ -64,7 +65,7 @@ class PriorArtefact:
 
         Args:
             expected: the description that the present configuration would give; compared are its classes, palette,
-                and the tokenizer's name, stride and vocabulary.
+                assignment, and the tokenizer's name, stride and vocabulary.
 
         Raises:
             ValueError: naming every difference with both values.
@@ -87,6 +88,7 @@ def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "data.label_space.names": list(description["classes"]),
         "maskige.palette": description["palette"],
+        "maskige.assignment": description.get("assignment", "class_order"),  # older artefacts knew no other
         "tokenizer.name": tokenizer["name"],
         "tokenizer.stride": tokenizer["stride"],
         "tokenizer.vocab_size": tokenizer["vocab_size"],

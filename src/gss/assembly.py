@@ -5,7 +5,7 @@ Names in the configuration are looked up in registries; nothing that travels wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from gss.artefact import PriorArtefact
 from gss.balance import token_weights
 from gss.labels import LabelSpace
+from gss.maskige.assignment import ASSIGNMENTS, assign_colours, touching_counts
 from gss.maskige.inverse import SoftDistance
-from gss.maskige.palette import PALETTES
+from gss.maskige.palette import PALETTES, Palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
@@ -31,6 +32,8 @@ def describe_prior(config: Config, label_space: LabelSpace) -> dict[str, Any]:
     return {
         "classes": list(label_space.names),
         "palette": config["maskige"]["palette"],
+        "palette_seed": config["maskige"]["seed"],
+        "assignment": config["maskige"]["assignment"],
         "temperature": config["maskige"]["temperature"],
         "tokenizer": dict(config["tokenizer"]),
         "data": config["data"]["name"],
@@ -38,24 +41,54 @@ def describe_prior(config: Config, label_space: LabelSpace) -> dict[str, Any]:
     }
 
 
-def build_autoencoder(description: Config) -> MaskigeAutoencoder:
-    """A maskige autoencoder, not yet fitted or trained, from an artefact's description.
+def build_palette(config: Config, label_space: LabelSpace) -> Palette:
+    """The configured palette, its colours in class order.
 
     Raises:
-        ValueError: for a palette or tokenizer that does not exist.
+        ValueError: for a palette that does not exist, or that cannot tell these classes apart.
     """
-    palette = lookup(PALETTES, "maskige.palette", description["palette"])(len(description["classes"]))
+    settings = config["maskige"]
+    palette: Palette = lookup(PALETTES, "maskige.palette", settings["palette"])(label_space, settings["seed"])
+    palette.check(label_space.num_classes)
+    return palette
+
+
+def arrange_palette(config: Config, palette: Palette, label_maps: Iterable[Tensor]) -> Palette:
+    """The palette with its colours given to classes as configured.
+
+    Args:
+        config: plain data with the group maskige.
+        palette: K colours in class order.
+        label_maps: training labels, each (B, H, W) int64 in [0, K) or 255; read only if the assignment needs them.
+
+    Raises:
+        ValueError: for an assignment that does not exist.
+    """
+    settings = config["maskige"]
+    if not lookup(ASSIGNMENTS, "maskige.assignment", settings["assignment"]):
+        return palette
+    touching = touching_counts(label_maps, palette.num_classes)
+    return assign_colours(palette, touching, settings["temperature"], settings["seed"])
+
+
+def build_autoencoder(description: Config, palette: Palette) -> MaskigeAutoencoder:
+    """A maskige autoencoder, not yet fitted or trained, from an artefact's description and its colours.
+
+    Raises:
+        ValueError: for a tokenizer that does not exist.
+    """
+    transform = MaskigeTransform(palette, learned=description["palette"] == "learned")
     tokenizer = build_tokenizer(**description["tokenizer"])
-    return MaskigeAutoencoder(MaskigeTransform(palette), tokenizer, SoftDistance(description["temperature"]))
+    return MaskigeAutoencoder(transform, tokenizer, SoftDistance(description["temperature"]))
 
 
 def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
-    """The maskige autoencoder that an artefact holds.
+    """The maskige autoencoder that an artefact holds: its colours are read, never chosen again.
 
     Raises:
         ValueError: if the artefact's tensors are not those of its description.
     """
-    autoencoder = build_autoencoder(artefact.description)
+    autoencoder = build_autoencoder(artefact.description, Palette.blank(len(artefact.description["classes"])))
     _fill(autoencoder, artefact.state, "stage-one artefact")
     return autoencoder
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gss.maskige.nearest import NearestColourTable
-from gss.maskige.palette import max_distance_palette
+from gss.maskige.palette import max_distance_palette, random_palette
 
 
 def broadcast_argmin(maskige, colours):
@@ -16,9 +16,12 @@ def broadcast_argmin(maskige, colours):
     return distances.argmin(1), nearest[:, 0] < nearest[:, -1]
 
 
-@pytest.mark.parametrize("num_colours", [2, 19, 300])
-def test_the_table_gives_the_argmin_of_the_broadcast_form(num_colours):
-    colours = max_distance_palette(num_colours).colours
+@pytest.mark.parametrize(
+    ("palette", "num_colours"),
+    [(max_distance_palette, 2), (max_distance_palette, 19), (max_distance_palette, 150), (random_palette, 300)],
+)
+def test_the_table_gives_the_argmin_of_the_broadcast_form(palette, num_colours):
+    colours = palette(num_colours).colours
     generator = torch.Generator().manual_seed(0)
     painted = colours[torch.randint(num_colours, (2, 40, 40), generator=generator)].movedim(-1, 1)
     noisy = painted + 0.3 * torch.randn(painted.shape, generator=generator)  # leaves [0, 1] too

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gss.maskige.palette import Palette, max_distance_palette
+from gss.labels import LabelSpace
+from gss.maskige.palette import PALETTES, Palette, max_distance_palette
 from gss.maskige.transform import MaskigeTransform
 
 
@@ -19,9 +20,13 @@ def random_labels(num_classes, seed=0):
     return torch.from_numpy(labels)
 
 
-@pytest.mark.parametrize("num_classes", [2, 19, 150])
-def test_labels_survive_painting_exactly_ignored_pixels_included(num_classes):
-    transform, labels = MaskigeTransform(max_distance_palette(num_classes)), random_labels(num_classes)
+@pytest.mark.parametrize("name", PALETTES)
+@pytest.mark.parametrize("num_classes", [2, 11, 19, 150, 194])
+def test_labels_survive_painting_exactly_ignored_pixels_included(name, num_classes):
+    colours = [(7 * k % 256, 255 - k, k + 1) for k in range(num_classes)]  # of the palette `dataset`
+    label_space = LabelSpace.from_names([f"class {k}" for k in range(num_classes)], colours)
+    transform = MaskigeTransform(PALETTES[name](label_space, 0), learned=name == "learned")
+    labels = random_labels(num_classes)
     painted = transform.paint(labels)
     assert painted.shape == (2, 3, 24, 32)
     assert painted.dtype == torch.float32
@@ -71,3 +76,63 @@ def test_weights_loaded_after_a_first_reading_are_the_ones_that_read():
     transform.unpaint(transform.paint(labels))
     transform.load_state_dict(other.state_dict())
     assert transform.unpaint(other.paint(labels)).equal(labels)
+
+
+def one_hot(labels, num_classes):
+    return torch.nn.functional.one_hot(labels, num_classes).movedim(-1, 1).float()
+
+
+def test_one_hot_labels_are_painted_as_labels_are():
+    transform = MaskigeTransform(max_distance_palette(19))
+    labels = random_labels(19).clamp(max=18)
+    torch.testing.assert_close(transform.paint_probs(one_hot(labels, 19)), transform.paint(labels), rtol=0, atol=0)
+
+
+def test_graded_labels_are_painted_in_the_mean_colour():
+    palette = Palette(torch.tensor([[1.0, 0.0, 0.5], [0.0, 0.5, 0.5]]), torch.zeros(3))
+    class_probs = torch.tensor([0.25, 0.75]).view(1, 2, 1, 1)
+    assert MaskigeTransform(palette).paint_probs(class_probs).flatten().tolist() == [0.25, 0.375, 0.5]
+
+
+def test_gradients_reach_learned_colours_by_both_ways_of_painting():
+    """d sum(maskige * pull) / d colour_k is the sum of `pull` over the pixels of class k, in closed form."""
+    labels = random_labels(5).clamp(max=4)
+    pull = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([(pull * (labels == k)[:, None]).sum((0, 2, 3)) for k in range(5)])
+    for paint in (lambda x: x.paint(labels), lambda x: x.paint_probs(one_hot(labels, 5))):
+        transform = MaskigeTransform(max_distance_palette(5), learned=True)
+        (paint(transform) * pull).sum().backward()
+        torch.testing.assert_close(transform.colours.grad, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_learned_colours_are_a_parameter_and_files_do_not_tell():
+    fixed, learned = (MaskigeTransform(max_distance_palette(5), learned=flag) for flag in (False, True))
+    assert [name for name, _ in learned.named_parameters()] == ["colours"]
+    assert not list(fixed.parameters())
+    with torch.no_grad():
+        learned.colours.mul_(0.5)
+    fixed.load_state_dict(learned.state_dict())
+    assert fixed.colours.equal(learned.colours)
+
+
+def test_colours_that_move_are_read_where_they_are():
+    transform, labels = MaskigeTransform(max_distance_palette(5), learned=True), random_labels(5)
+    assert transform.unpaint(transform.paint(labels)).equal(labels)
+    with torch.no_grad():
+        transform.colours.copy_(1 - transform.colours.roll(1, 0) * 0.9)
+    assert transform.unpaint(transform.paint(labels)).equal(labels)
+
+
+def test_learned_colours_stay_in_the_cube_and_settle_on_whole_values():
+    transform = MaskigeTransform(Palette(torch.tensor([[1.4, -0.2, 0.5], [0.1, 0.2, 0.31]]), torch.zeros(3)), True)
+    transform.clamp_colours()
+    assert transform.colours[0].tolist() == [1, 0, 0.5]
+    transform.settle_colours()
+    np.testing.assert_allclose(transform.colours.detach() * 255, [[255, 0, 128], [26, 51, 79]], atol=1e-4)
+    assert transform.palette.colours.equal(transform.colours.detach())
+
+
+def test_learned_colours_that_became_one_are_refused():
+    transform = MaskigeTransform(Palette(torch.tensor([[0.5, 0.5, 0.5], [0.5001, 0.5, 0.5]]), torch.zeros(3)), True)
+    with pytest.raises(ValueError, match=r"classes 0 and 1 the same colour \(128, 128, 128\)"):
+        transform.settle_colours()

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from gss import assembly
 from gss.artefact import PriorArtefact
 from gss.assembly import load_autoencoder
 from gss.configuration import instantiate
+from gss.data.cityscapes import cityscapes_labels
+from gss.maskige.assignment import assign_colours, touching_counts
+from gss.maskige.palette import max_distance_palette
+from gss.maskige.transform import MaskigeTransform
+from gss.third_class import blurred_third_class_rate
 
 
 def mean_iou(predicted, labels):
@@ -89,3 +95,69 @@ def test_panel_rows_show_what_becomes_of_the_labels(run_tiny, tmp_path):
     assert rows[1].predicted_labels.equal(stage.autoencoder.reconstruct(labels[1:2]).labels[0])
     assert rows[1].maskige.equal(stage.autoencoder.transform.paint(labels[1:2])[0])
     assert rows[1].decoded_maskige.shape == (3, 32, 64)
+
+
+def test_colours_are_assigned_by_the_training_labels(compose_tiny, tmp_path, tiny_prior):
+    datamodule = instantiate(compose_tiny(tmp_path, "stage=prior").data)
+    touching = touching_counts(datamodule.label_batches("train"), 19)
+    expected = assign_colours(max_distance_palette(19), touching, temperature=900)
+    state = PriorArtefact.load(tiny_prior).state
+    assert state["transform.colours"].equal(expected.colours)
+    assert not expected.colours.equal(max_distance_palette(19).colours)
+    before, after = (
+        blurred_third_class_rate(MaskigeTransform(palette), datamodule.label_batches("val"))
+        for palette in (max_distance_palette(19), expected)
+    )
+    assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("tokenizer", ["patches", "vqvae"])
+def test_an_artefact_is_read_without_choosing_colours_again(compose_tiny, run_tiny, tmp_path, monkeypatch, tokenizer):
+    path = tmp_path / "prior.safetensors"
+    more = VQVAE if tokenizer == "vqvae" else ()
+    run = run_tiny(tmp_path, "stage=prior", "maskige.palette=learned", *more, f"prior={path}", "max_steps=1")
+    monkeypatch.setattr(assembly, "PALETTES", {})
+    monkeypatch.setattr(assembly, "assign_colours", None)
+    transform = load_autoencoder(PriorArtefact.load(path)).transform
+    assert transform.colours.equal(run.module.palette)
+    assert isinstance(transform.colours, torch.nn.Parameter)
+
+
+def test_learned_colours_do_not_learn_from_the_reconstruction(run_tiny, tmp_path):
+    """They would all become one colour, which is reconstructed best."""
+    settings = ("maskige.palette=learned", "maskige.assignment=class_order", *VQVAE)
+    run = run_tiny(tmp_path, "stage=prior", *settings, f"prior={tmp_path / 'p.safetensors'}", "max_steps=2")
+    assert run.module.palette.equal(max_distance_palette(19).colours)
+
+
+def test_the_display_colours_are_a_palette(run_tiny, tmp_path):
+    path = tmp_path / "prior.safetensors"
+    run_tiny(tmp_path, "stage=prior", "maskige=ff_dataset", f"prior={path}")
+    colours = PriorArtefact.load(path).state["transform.colours"]
+    torch.testing.assert_close(colours * 255, torch.tensor(cityscapes_labels().colours).float())
+
+
+def test_the_third_class_rate_is_that_of_the_reconstruction(run_tiny, compose_tiny, tmp_path):
+    path = tmp_path / "prior.safetensors"
+    run = run_tiny(tmp_path, "stage=prior", f"prior={path}")
+    labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
+    predicted, band, third = load_autoencoder(PriorArtefact.load(path)).reconstruct(labels).labels, 0, 0
+    for picture, y, x in np.ndindex(*labels.shape):
+        square = labels[picture, max(0, y - 3) : y + 4, max(0, x - 3) : x + 4]
+        classes = set(square.flatten().tolist()) - {255}
+        if labels[picture, y, x] != 255 and len(classes) > 1:
+            band, third = band + 1, third + (int(predicted[picture, y, x]) not in classes)
+    assert run.figures["val/third_class_rate"] == pytest.approx(third / band, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("setting", "known"),
+    [
+        ("palette=rainbow", "max_distance, random, dataset, learned"),
+        ("assignment=best", "class_order, confusion_aware"),
+    ],
+)
+def test_unknown_names_are_refused_with_those_that_exist(run_tiny, tmp_path, setting, known):
+    key, value = setting.split("=")
+    with pytest.raises(ValueError, match=rf"unknown maskige\.{key}='{value}': one of {known}"):
+        run_tiny(tmp_path, "stage=prior", f"maskige.{setting}", f"prior={tmp_path / 'p.safetensors'}")

@@ -1,4 +1,4 @@
-"""Colour choice: one colour per class, as far apart as possible, and one more for ignored pixels.
+"""Colour choice: one colour per class and one more for ignored pixels, which is black.
 
 The paper's *maximal distance assumption*: the rows of beta, one colour per class, are placed far apart in
 RGB so that a noisy maskige still decodes to the right class.
@@ -6,12 +6,18 @@ RGB so that a noisy maskige still decodes to the right class.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-GRID_LEVELS = 18  # 0, 15, ..., 255: every colour is a whole 8-bit value, so a PNG keeps it exactly
+from gss.labels import LabelSpace
+from gss.maskige.repulsion import spread_colours
+
+MAX_CLASSES = 511  # 8 levels per channel would hold as many; their closest pair is 36 apart
+NUM_CODES = 2**24  # 8-bit colours
 
 
 @dataclass(frozen=True)
@@ -26,47 +32,98 @@ class Palette:
     colours: Tensor
     ignore_colour: Tensor
 
+    @classmethod
+    def from_8_bit(cls, colours: Tensor) -> Palette:
+        """A palette with black for ignored pixels, of colours (K, 3) of any dtype, whole values from 0 to 255."""
+        return cls((colours.double() / 255).float(), torch.zeros(3))
+
+    @classmethod
+    def blank(cls, num_classes: int) -> Palette:
+        """All black, to be filled from a file."""
+        return cls.from_8_bit(torch.zeros(num_classes, 3))
+
     @property
     def num_classes(self) -> int:
         """Number of classes K."""
         return len(self.colours)
 
+    def every_8_bit(self) -> Tensor:
+        """The K class colours and then the ignore colour, (K + 1, 3) int64 from 0 to 255."""
+        return (torch.cat([self.colours, self.ignore_colour[None]]).detach().double() * 255).round().long()
+
     def min_distance(self) -> float:
         """Smallest distance between two colours, the ignore colour included, on the 0-255 scale."""
-        every = torch.cat([self.colours, self.ignore_colour[None]]).double() * 255
-        return float(torch.pdist(every).min())
+        return float(torch.pdist(self.every_8_bit().double()).min())
+
+    def check(self, num_classes: int) -> None:
+        """Refuses a palette that cannot be read back as labels.
+
+        Raises:
+            ValueError: if it has not K colours, or two of its colours are the same 8-bit colour.
+        """
+        if self.num_classes != num_classes:
+            raise ValueError(f"maskige.palette has {self.num_classes} colours for {num_classes} classes")
+        first: dict[tuple[int, ...], int] = {}
+        colours = [tuple(colour) for colour in self.every_8_bit().tolist()]
+        for number, colour in enumerate(colours[:-1]):
+            if colour == colours[-1]:
+                raise ValueError(f"maskige.palette gives class {number} the colour {colour} of ignored pixels")
+            if colour in first:
+                raise ValueError(f"maskige.palette gives classes {first[colour]} and {number} the same colour {colour}")
+            first[colour] = number
 
 
-def max_distance_palette(num_classes: int) -> Palette:
-    """Greedy farthest-point colours on an 18-level RGB grid, starting from black, which is kept for ignored pixels.
-
-    Each next colour is the grid point whose nearest chosen colour is farthest away (Gonzalez, 1985), so the result is
-    deterministic and a palette of K classes begins with the palette of K - 1.
+def max_distance_palette(num_classes: int, seed: int = 0) -> Palette:
+    """Colours pushed apart from a greedy choice and random starts, in the order farthest first.
 
     Args:
-        num_classes: K, from 1 to 5831 (the grid points but black).
+        num_classes: K, from 1 to 511.
+        seed: of the random starts.
 
     Raises:
         ValueError: if `num_classes` lies outside that range.
     """
-    grid = _colour_grid()
-    if not 1 <= num_classes < len(grid):
+    if not 1 <= num_classes <= MAX_CLASSES:
         raise ValueError(
-            f"a palette holds 1 to {len(grid) - 1} classes, got {num_classes}: check data.label_space.names"
+            f"maskige.palette=max_distance separates 1 to {MAX_CLASSES} classes, got {num_classes}: "
+            "check data.label_space.names"
         )
-    chosen = [0]
-    nearest = torch.full((len(grid),), torch.inf, dtype=grid.dtype)
-    while len(chosen) <= num_classes:
-        nearest = torch.minimum(nearest, (grid - grid[chosen[-1]]).square().sum(1))
-        chosen.append(int(nearest.argmax()))
-    colours = (grid[chosen] / 255).float()
-    return Palette(colours=colours[1:], ignore_colour=colours[0])
+    return Palette.from_8_bit(torch.from_numpy(spread_colours(num_classes + 1, seed)[1:].copy()))
 
 
-def _colour_grid() -> Tensor:
-    """Colours to choose from, (18^3, 3) float64 in whole 8-bit units from 0 to 255; the first is black."""
-    levels = torch.linspace(0, 255, GRID_LEVELS, dtype=torch.float64)
-    return torch.cartesian_prod(levels, levels, levels)
+def random_palette(num_classes: int, seed: int = 0) -> Palette:
+    """Colours drawn from all 8-bit colours but black, none twice (the paper's FF-R).
+
+    Args:
+        num_classes: K, at least 1.
+        seed: of the draw.
+
+    Raises:
+        ValueError: if there are fewer colours than classes.
+    """
+    if not 1 <= num_classes < NUM_CODES:
+        raise ValueError(f"maskige.palette=random colours 1 to {NUM_CODES - 1} classes, got {num_classes}")
+    codes = torch.tensor(random.Random(seed).sample(range(1, NUM_CODES), num_classes))
+    return Palette.from_8_bit(torch.stack([codes >> 16, codes >> 8 & 255, codes & 255], dim=1))
 
 
-PALETTES = {"max_distance": max_distance_palette}
+def dataset_palette(label_space: LabelSpace) -> Palette:
+    """The display colours of the data set.
+
+    Raises:
+        ValueError: if two classes share a colour, or one is black as ignored pixels are.
+    """
+    palette = Palette.from_8_bit(torch.tensor(label_space.colours))
+    try:
+        palette.check(label_space.num_classes)
+    except ValueError as error:
+        raise ValueError(f"{error}: mend data.label_space.colours, or choose another maskige.palette") from error
+    return palette
+
+
+PALETTES: dict[str, Callable[[LabelSpace, int], Palette]] = {
+    "max_distance": lambda label_space, seed: max_distance_palette(label_space.num_classes, seed),
+    "random": lambda label_space, seed: random_palette(label_space.num_classes, seed),
+    "dataset": lambda label_space, seed: dataset_palette(label_space),
+    "learned": lambda label_space, seed: max_distance_palette(label_space.num_classes, seed),  # where learning starts
+}

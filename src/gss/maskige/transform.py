@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -18,18 +16,27 @@ class MaskigeTransform(nn.Module):
     `unpaint(paint(labels)) == labels` holds exactly, ignored pixels included.
 
     Args:
-        palette: `colours` (K, 3) and `ignore_colour` (3,), float32 in [0, 1]; both are kept as buffers, so they travel
-            with the weights.
+        palette: `colours` (K, 3) and `ignore_colour` (3,), float32 in [0, 1]; both travel with the weights.
+        learned: whether the colours are a parameter, to which painting passes gradients; else they are a buffer. The
+            name in the state dict is the same.
     """
 
     colours: Tensor
     ignore_colour: Tensor
 
-    def __init__(self, palette: Palette) -> None:
+    def __init__(self, palette: Palette, learned: bool = False) -> None:
         super().__init__()
-        self.register_buffer("colours", palette.colours.clone())
+        if learned:
+            self.colours = nn.Parameter(palette.colours.clone())
+        else:
+            self.register_buffer("colours", palette.colours.clone())
         self.register_buffer("ignore_colour", palette.ignore_colour.clone())
         self._tables: dict[bool, NearestColourTable] = {}
+
+    @property
+    def palette(self) -> Palette:
+        """The colours as they are now."""
+        return Palette(self.colours.detach().clone(), self.ignore_colour.clone())
 
     def paint(self, labels: Tensor) -> Tensor:
         """X(labels): each pixel gets the colour of its class.
@@ -44,6 +51,17 @@ class MaskigeTransform(nn.Module):
         rows = torch.where(labels == IGNORE, len(self.colours), labels)
         return table[rows].movedim(-1, 1).contiguous()
 
+    def paint_probs(self, class_probs: Tensor) -> Tensor:
+        """X(c) = c beta, the paper's linear map: each pixel gets the mean colour under its class probabilities.
+
+        Args:
+            class_probs: (B, K, H, W) float32, one-hot or graded, sums to 1 over K.
+
+        Returns:
+            maskige (B, 3, H, W) float32 in [0, 1]; gradients reach the probabilities, and the colours if learned.
+        """
+        return torch.einsum("bkhw,kc->bchw", class_probs, self.colours)
+
     def unpaint(self, maskige: Tensor, with_ignore: bool = True) -> Tensor:
         """Labels by nearest colour, looked up in a table over all 8-bit colours.
 
@@ -54,12 +72,29 @@ class MaskigeTransform(nn.Module):
         Returns:
             labels (B, H, W) int64 in [0, K), or 255 where the ignore colour is nearest.
         """
-        if with_ignore not in self._tables:
-            colours = torch.cat([self.colours, self.ignore_colour[None]]) if with_ignore else self.colours
-            self._tables[with_ignore] = NearestColourTable(colours)
-        rows = self._tables[with_ignore](maskige)
+        rows = self._table(with_ignore)(maskige)
         return torch.where(rows == len(self.colours), IGNORE, rows)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._tables.clear()  # they were built for the colours before
+    @torch.no_grad()
+    def clamp_colours(self) -> None:
+        """Brings learned colours back into [0, 1], after a step of their optimiser."""
+        self.colours.clamp_(0, 1)
+
+    @torch.no_grad()
+    def settle_colours(self) -> None:
+        """Rounds learned colours to whole 8-bit values, when their training ends: a PNG keeps them exactly.
+
+        Raises:
+            ValueError: if two colours have become one.
+        """
+        self.colours.copy_((self.colours.clamp(0, 1).double() * 255).round() / 255)
+        self.palette.check(len(self.colours))
+
+    def _table(self, with_ignore: bool) -> NearestColourTable:
+        """The table for the colours as they are now: they may have been loaded, moved or learned since the last one."""
+        colours = self.colours.detach()
+        colours = torch.cat([colours, self.ignore_colour[None]]) if with_ignore else colours.clone()
+        table = self._tables.get(with_ignore)
+        if table is None or table.colours.device != colours.device or not table.colours.equal(colours):
+            table = self._tables[with_ignore] = NearestColourTable(colours)
+        return table

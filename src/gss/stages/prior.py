@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gss.artefact import PriorArtefact
@@ -15,6 +16,7 @@ from gss.pipeline import MaskigeAutoencoder
 from gss.progress import track
 from gss.stages.base import Batch, Stage
 from gss.stages.optimisation import Optimisation
+from gss.third_class import ThirdClassRate
 
 
 class PriorStage(Stage):
@@ -42,6 +44,7 @@ class PriorStage(Stage):
     ) -> None:
         super().__init__(label_space, optimisation, record, scored=("ceiling",))
         self.autoencoder = autoencoder
+        self.third_class = ThirdClassRate()
         self.commitment_weight = commitment_weight
 
     def setup(self, stage: str) -> None:
@@ -55,8 +58,9 @@ class PriorStage(Stage):
     @property
     def palette(self) -> Tensor:
         """The maskige colours (K, 3) float32 in [0, 1]."""
-        return self.autoencoder.transform.colours
+        return self.autoencoder.transform.colours.detach()
 
+    @torch.no_grad()
     def _fit_tokenizer(self) -> None:
         transform, datamodule = self.autoencoder.transform, self.trainer.datamodule  # type: ignore[attr-defined]
         batches = (transform.paint(labels) for labels in datamodule.label_batches("train"))
@@ -65,19 +69,27 @@ class PriorStage(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Reconstruction of the maskige (B, 3, H, W) of the batch plus the quantizer's commitment: a scalar float32."""
-        maskige = self.autoencoder.transform.paint(batch["labels"])
+        maskige = self.autoencoder.transform.paint(batch["labels"]).detach()  # learned colours would run together
         result = self.autoencoder.tokenizer.reconstruct(maskige)
         reconstruction = reconstruction_loss(result.maskige, maskige)
         loss = reconstruction + self.commitment_weight * result.commitment
         self.log_dict({"train/loss": loss, "train/reconstruction": reconstruction}, prog_bar=True)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        """Empties all counts."""
+        super().on_validation_epoch_start()
+        self.third_class.reset()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Labels (B, H, W) int64 through tokens and back, against the labels."""
-        self.confusion("ceiling").update(self.autoencoder.reconstruct(batch["labels"]).labels, batch["labels"])
+        predicted = self.autoencoder.reconstruct(batch["labels"]).labels
+        self.confusion("ceiling").update(predicted, batch["labels"])
+        self.third_class.update(predicted, batch["labels"])
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the ceiling."""
+        """Logs the ceiling, and how often a boundary is read as a third class."""
+        self.log("val/third_class_rate", self.third_class.compute())
         self.log("val/ceiling", self.log_scores("ceiling", "val", per_class=True), prog_bar=True)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:

@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,28 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gss.artefact import PriorArtefact
-from gss.assembly import build_autoencoder, build_segmenter, describe_prior, is_pixel_twin, load_autoencoder, lookup
+from gss.assembly import (
+    arrange_palette,
+    build_autoencoder,
+    build_palette,
+    build_segmenter,
+    describe_prior,
+    is_pixel_twin,
+    load_autoencoder,
+    lookup,
+)
 from gss.balance import class_weights
 from gss.callbacks.checkpoint_io import AtomicCheckpointIO
 from gss.data.datamodule import SegmentationDataModule
+from gss.maskige.palette import Palette
+from gss.maskige.transform import MaskigeTransform
 from gss.stages.base import Stage
 from gss.stages.conditioning import ConditioningStage
 from gss.stages.optimisation import Optimisation
 from gss.stages.prior import PriorStage
+from gss.third_class import blurred_third_class_rate
+
+REPORT_BATCHES = 8  # of validation labels on which an assignment of colours is reported
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +114,11 @@ def build_trainer(
 def _run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
     label_space = parts.datamodule.label_space
     description = describe_prior(config, label_space)
-    autoencoder = build_autoencoder(description)
+    in_class_order = build_palette(config, label_space)  # each process chooses for itself, and all find the same
+    palette = arrange_palette(config, in_class_order, parts.datamodule.label_batches("train"))
+    if trainer.is_global_zero:
+        _report_palette(in_class_order, palette, parts.datamodule)
+    autoencoder = build_autoencoder(description, palette)
     record = {"config": dict(config), "prior": description}
     commitment = config["stage"]["commitment_weight"]
     stage = PriorStage(autoencoder, label_space, parts.optimisation, record, commitment)
@@ -110,6 +129,17 @@ def _run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -
         stage.artefact(figures["val/ceiling"]).save(config["prior"])
         log.info("stage=prior: ceiling %.4f, artefact %s", figures["val/ceiling"], config["prior"])
     return {**figures, "prior": config["prior"]}
+
+
+def _report_palette(in_class_order: Palette, palette: Palette, datamodule: SegmentationDataModule) -> None:
+    log.info("palette: the closest pair of colours is %.1f of 255 apart", palette.min_distance())
+    if palette is in_class_order:
+        return
+    before, after = (
+        blurred_third_class_rate(MaskigeTransform(arranged), islice(datamodule.label_batches("val"), REPORT_BATCHES))
+        for arranged in (in_class_order, palette)
+    )
+    log.info("blurred boundaries read as a third class: %.4f in class order, %.4f as assigned", before, after)
 
 
 def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
