@@ -18,7 +18,7 @@ from gss.train import train
 # group -> options that are trained for two steps
 TRAINED = {
     "stage": ["prior", "conditioning"],
-    "tokenizer": ["patches", "vqvae", "dalle"],
+    "tokenizer": ["patches", "vqvae", "vqvae_fsq", "vqvae_lfq", "dalle"],
     "maskige": ["ff", "ff_random", "ff_dataset"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
@@ -85,6 +85,7 @@ def run_both(compose, folder, *overrides):
     first = train(compose(folder / "one", *overrides, "stage=prior", prior))
     second = train(compose(folder / "two", *overrides, "stage=conditioning", prior))
     assert 0 <= first["val/ceiling"] <= 1
+    assert 0 < first["val/codebook_usage"] <= 1 <= first["val/codebook_perplexity"]
     assert 0 <= second["val/miou"] <= 1
     assert second["val/ceiling"] == first["val/ceiling"]
 

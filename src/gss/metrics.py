@@ -1,4 +1,4 @@
-"""Scores from ONE confusion matrix over the whole data set, as the benchmarks compute them."""
+"""Scores from ONE confusion matrix over the whole data set, as the benchmarks compute them; and token counts."""
 
 from __future__ import annotations
 
@@ -75,6 +75,44 @@ def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
         aacc=float(hit.sum() / counts.sum()),
         per_class={name: float(value) for name, value in zip(names, iou, strict=True)},
     )
+
+
+class TokenCounts(Metric):
+    """Counts (V,) int64 of each token over all valid cells seen, summed over processes.
+
+    Args:
+        vocab_size: V.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.add_state("counts", torch.zeros(vocab_size, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, tokens: Tensor, token_valid: Tensor) -> None:
+        """Adds a batch: tokens (B, h, w) int64 in [0, V), as far as token_valid (B, h, w) bool says."""
+        self.counts += torch.bincount(tokens[token_valid], minlength=self.vocab_size)
+
+    def compute(self) -> Tensor:
+        """The counts (V,) int64."""
+        return self.counts
+
+
+def codebook_usage(counts: Tensor) -> float:
+    """Share in [0, 1] of the codes that occur at all, of counts (V,) int64."""
+    return float((counts > 0).double().mean())
+
+
+def codebook_perplexity(counts: Tensor) -> float:
+    """Codes in effective use: exp of the entropy of counts (V,) int64 as shares; from 1 (one code) to V (all alike).
+
+    It is nan where nothing was counted.
+    """
+    share = counts.double() / counts.sum()
+    return float(torch.special.entr(share).sum().exp())
 
 
 def _mean_present(values: Tensor) -> float:

@@ -52,9 +52,17 @@ class MaskigeAutoencoder(nn.Module):
         super().__init__()
         self.transform, self.tokenizer, self.inverse = transform, tokenizer, inverse
 
+    def encode(self, labels: Tensor) -> Tensor:
+        """The posterior's tokens (B, h, w) int64 in [0, V) of labels (B, H, W) int64 in [0, K) or 255."""
+        return self.tokenizer.encode(self.transform.paint(labels))
+
+    def decode(self, tokens: Tensor) -> Generation:
+        """What tokens (B, h, w) int64 in [0, V) show."""
+        return self.read(self.tokenizer.decode(tokens))
+
     def reconstruct(self, labels: Tensor) -> Generation:
         """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back."""
-        return self.read(self.tokenizer.decode(self.tokenizer.encode(self.transform.paint(labels))))
+        return self.decode(self.encode(labels))
 
     def read(self, decoded: Decoded) -> Generation:
         """X^-1: class_probs (B, K, H, W) float32 of a decoded maskige (B, 3, H, W) float32 in [0, 1]."""

@@ -11,11 +11,13 @@ from torch import Tensor
 from gss.artefact import PriorArtefact
 from gss.labels import LabelSpace
 from gss.losses import reconstruction_loss
+from gss.metrics import TokenCounts, codebook_perplexity, codebook_usage
 from gss.panels import PanelRow
 from gss.pipeline import MaskigeAutoencoder
 from gss.progress import track
 from gss.stages.base import Batch, Stage
 from gss.stages.optimisation import Optimisation
+from gss.targets import token_valid
 from gss.third_class import ThirdClassRate
 
 
@@ -33,6 +35,7 @@ class PriorStage(Stage):
     """
 
     stage_name = "prior"
+    token_counts: TokenCounts
 
     def __init__(
         self,
@@ -48,12 +51,16 @@ class PriorStage(Stage):
         self.commitment_weight = commitment_weight
 
     def setup(self, stage: str) -> None:
-        """Fits a training-free tokenizer to the training labels, once, and shares it with all processes."""
+        """Fits a training-free tokenizer to the training labels, once, and shares it with all processes.
+
+        Only then the size of its vocabulary is known, and with it the number of tokens to count.
+        """
         super().setup(stage)
         if not self.autoencoder.tokenizer.trainable:
             if self.trainer.is_global_zero:
                 self._fit_tokenizer()
             self.autoencoder.tokenizer = self.trainer.strategy.broadcast(self.autoencoder.tokenizer)
+        self.token_counts = TokenCounts(self.autoencoder.tokenizer.vocab_size)
 
     @property
     def palette(self) -> Tensor:
@@ -80,17 +87,24 @@ class PriorStage(Stage):
         """Empties all counts."""
         super().on_validation_epoch_start()
         self.third_class.reset()
+        self.token_counts.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Labels (B, H, W) int64 through tokens and back, against the labels."""
-        predicted = self.autoencoder.reconstruct(batch["labels"]).labels
-        self.confusion("ceiling").update(predicted, batch["labels"])
-        self.third_class.update(predicted, batch["labels"])
+        """Labels (B, H, W) int64 through tokens and back, against the labels; tokens without labels do not count."""
+        labels = batch["labels"]
+        tokens = self.autoencoder.encode(labels)
+        predicted = self.autoencoder.decode(tokens).labels
+        self.token_counts.update(tokens, token_valid(labels, self.autoencoder.tokenizer.stride))
+        self.confusion("ceiling").update(predicted, labels)
+        self.third_class.update(predicted, labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the ceiling, and how often a boundary is read as a third class."""
+        """Logs the ceiling, how often a boundary is read as a third class, and how much of the codebook was used."""
         self.log("val/third_class_rate", self.third_class.compute())
         self.log("val/ceiling", self.log_scores("ceiling", "val", per_class=True), prog_bar=True)
+        counts = self.token_counts.compute()
+        self.log("val/codebook_usage", codebook_usage(counts))
+        self.log("val/codebook_perplexity", codebook_perplexity(counts))
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
         """Rows that show the reconstruction of the first `limit` label maps, (H, W) each."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from vector_quantize_pytorch import VectorQuantize
 
 from gss.tokenizer.protocol import Decoded, Reconstruction, Tokenizer, check_divisible, full_precision
+from gss.tokenizer.quantizers import build_quantizer
 
 
 class VQVAE(Tokenizer):
-    """Convolutional encoder, quantizer with moving-average codes, convolutional decoder (van den Oord et al., 2017).
-
-    The quantizer is `vector_quantize_pytorch.VectorQuantize`; codes that fall out of use restart at encoder outputs.
+    """Convolutional encoder, quantizer, convolutional decoder (van den Oord et al., 2017).
 
     Args:
         stride: pixels per token, a power of two.
         vocab_size: V, number of codes.
         hidden: width of the convolutions.
-        code_dim: length of a code.
         num_blocks: residual blocks at the token grid, in the encoder and in the decoder.
-        decay: of the codes' moving averages.
+        quantizer: `ema` (codes as moving averages), `fsq` (a fixed grid) or `lfq` (signs), see `quantizers`.
+        code_dim: length of a code of `ema`; the others' follows from V.
+        decay: of the codes' moving averages, and of the counted usage.
+        levels: of `fsq`, with the product V; None: chosen from V.
+        entropy_weight: of `lfq`: weight of certain and diverse choices beside the distance to the codes.
+        diversity: of `lfq`: weight of diverse against certain choices.
 
     Raises:
-        ValueError: if `stride` is not a power of two from 2 on.
+        ValueError: if `stride` is not a power of two from 2 on, or the quantizer cannot have V codes.
     """
 
     trainable = True
@@ -33,44 +37,36 @@ class VQVAE(Tokenizer):
         stride: int = 8,
         vocab_size: int = 1024,
         hidden: int = 64,
-        code_dim: int = 16,
         num_blocks: int = 2,
+        quantizer: str = "ema",
+        code_dim: int = 16,
         decay: float = 0.95,
+        levels: Sequence[int] | None = None,
+        entropy_weight: float = 0.1,
+        diversity: float = 1.0,
     ) -> None:
         super().__init__()
         if stride < 2 or stride & (stride - 1):
             raise ValueError(f"tokenizer.stride={stride} must be a power of two from 2 on for tokenizer=vqvae")
         self.stride, self.vocab_size = stride, vocab_size
-        self.encoder = _encoder(stride.bit_length() - 1, hidden, code_dim, num_blocks)
-        self.quantizer = VectorQuantize(
-            dim=code_dim,
-            codebook_size=vocab_size,
-            decay=decay,
-            kmeans_init=True,
-            threshold_ema_dead_code=1,
-            accept_image_fmap=True,
-            rotation_trick=False,
-        )
-        self.decoder = _decoder(stride.bit_length() - 1, hidden, code_dim, num_blocks)
+        self.quantizer = build_quantizer(quantizer, vocab_size, code_dim, decay, levels, entropy_weight, diversity)
+        self.encoder = _encoder(stride.bit_length() - 1, hidden, self.quantizer.dim, num_blocks)
+        self.decoder = _decoder(stride.bit_length() - 1, hidden, self.quantizer.dim, num_blocks)
 
     @property
     def codebook(self) -> Tensor:
-        """The codes: (V, code_dim) float32."""
-        return torch.as_tensor(self.quantizer.codebook)
+        """The codes: (V, D) float32."""
+        return self.quantizer.codebook
 
     def log_usage(self) -> Tensor:
-        """Log of each code's share in the quantizer's moving average: (V,) float32."""
-        usage = self.quantizer._codebook.cluster_size.flatten().float() + 1e-3
-        return torch.as_tensor((usage / usage.sum()).log())
+        """Log of each code's share of the cells of recent training steps: (V,) float32, finite."""
+        return self.quantizer.log_usage()
 
     def encode(self, maskige: Tensor) -> Tensor:
-        """Nearest code of each cell: (B, 3, H, W) float in [0, 1] to (B, h, w) int64 in [0, V)."""
+        """The quantizer's code of each cell: (B, 3, H, W) float in [0, 1] to (B, h, w) int64 in [0, V)."""
         check_divisible(maskige, self.stride)
-        codes = self.codebook
         with full_precision(maskige):
-            latent = self.encoder(maskige * 2 - 1).movedim(1, -1)
-            flat = torch.addmm(codes.square().sum(1), latent.flatten(0, 2), codes.T, alpha=-2)
-        return flat.argmin(1).view(latent.shape[:-1])
+            return self.quantizer.encode(self.encoder(maskige * 2 - 1))
 
     def decode(self, tokens: Tensor) -> Decoded:
         """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32."""
@@ -85,12 +81,12 @@ class VQVAE(Tokenizer):
     def reconstruct(self, maskige: Tensor) -> Reconstruction:
         """One training pass with straight-through gradients: (B, 3, H, W) float in [0, 1] to the same."""
         check_divisible(maskige, self.stride)
-        latent = self.encoder(maskige * 2 - 1)
-        quantized, tokens, commitment = self.quantizer(latent)
-        return Reconstruction(self._decode_latent(quantized).maskige, tokens, commitment)
+        with full_precision(maskige):  # so that training and `encode` agree on the tokens
+            result = self.quantizer(self.encoder(maskige * 2 - 1))
+        return Reconstruction(self._decode_latent(result.latent).maskige, result.tokens, result.commitment)
 
     def _decode_latent(self, latent: Tensor) -> Decoded:
-        """Codes (B, code_dim, h, w) float to a maskige (B, 3, H, W) float32 in [0, 1]."""
+        """Codes (B, D, h, w) float to a maskige (B, 3, H, W) float32 in [0, 1]."""
         return Decoded(self.decoder(latent).float().sigmoid())
 
 
