@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from gss.metrics import ConfusionMatrix, scores
+from gss.metrics import ConfusionMatrix, TokenCounts, codebook_perplexity, codebook_usage, scores
 
 NAMES = ("road", "car", "tree", "sky")
 DRAW = np.random.default_rng(0)
@@ -89,3 +89,35 @@ def test_without_a_labelled_pixel_nothing_is_claimed():
 def test_counts_beyond_single_precision_stay_exact():
     found = scores(torch.tensor([[2**40 + 1, 0], [1, 2**40]]), ("road", "car"))
     assert found.per_class["road"] < 1
+
+
+def test_tokens_are_counted_where_they_are_valid_and_over_all_batches_and_processes():
+    tokens, valid = torch.from_numpy(DRAW.integers(0, 7, (4, 3, 5))), torch.from_numpy(DRAW.random((4, 3, 5)) < 0.7)
+    first, second = TokenCounts(9), TokenCounts(9)
+    first.update(tokens[:1], valid[:1]), first.update(tokens[1:2], valid[1:2]), second.update(tokens[2:], valid[2:])
+    first.merge_state(second)
+    assert first.compute().dtype == torch.int64
+    assert first.compute().tolist() == [int((tokens[valid] == token).sum()) for token in range(9)]
+    assert first._reductions["counts"] is ConfusionMatrix(9)._reductions["matrix"]  # a sum over processes
+    first.reset()
+    assert first.counts.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "usage", "perplexity"),
+    [
+        ([5] * 12, 1, 12),  # uniform: V
+        ([0, 0, 7, 0], 1 / 4, 1),  # one code
+        ([3, 0, 3, 0, 0], 2 / 5, 2),
+        ([1, 2, 1], 1, 2**1.5),  # entropy 1.5 bits
+        ([2**40, 2**40, 0, 0], 1 / 2, 2),
+    ],
+)
+def test_usage_and_perplexity_have_their_closed_forms(counts, usage, perplexity):
+    assert codebook_usage(torch.tensor(counts)) == pytest.approx(usage)
+    assert codebook_perplexity(torch.tensor(counts)) == pytest.approx(perplexity)
+
+
+def test_without_a_token_no_perplexity_is_claimed():
+    assert codebook_usage(torch.zeros(3, dtype=torch.int64)) == 0
+    assert math.isnan(codebook_perplexity(torch.zeros(3, dtype=torch.int64)))

@@ -19,7 +19,11 @@ from lightning.fabric.plugins.environments.lightning import find_free_network_po
 from omegaconf import OmegaConf
 from PIL import Image
 
+from gss.artefact import PriorArtefact
+from gss.assembly import load_autoencoder
+from gss.configuration import instantiate
 from gss.evaluate import evaluate
+from gss.targets import token_valid
 from gss.train import train
 
 KEPT = ("callbacks=default", "callbacks.panels=null")
@@ -99,6 +103,16 @@ def test_figures_of_two_processes_are_those_of_one(distributed, compose_run, tmp
     assert ranks[0].result[split] == alone
     if split == "val":
         assert ranks[0].result["conditioning"]["val/miou"] == pytest.approx(alone["miou"], abs=1e-7)  # float32
+
+
+def test_codes_are_counted_over_both_processes(distributed, compose_tiny, tmp_path):
+    (first, _), _ = distributed
+    autoencoder = load_autoencoder(PriorArtefact.load(first.result["prior"]["prior"]))
+    datamodule = instantiate(compose_tiny(tmp_path, "stage=prior").data)
+    labels = torch.cat(list(datamodule.label_batches("val")))
+    tokens = autoencoder.encode(labels)[token_valid(labels, 8)]
+    expected = len(tokens.unique()) / autoencoder.tokenizer.vocab_size
+    assert first.result["prior"]["val/codebook_usage"] == pytest.approx(expected)
 
 
 def test_only_the_first_process_tells_and_nothing_is_warned_of_pooling(distributed):

@@ -87,6 +87,32 @@ def test_a_published_tokenizer_without_weights_stops_with_the_way_to_them(run_ti
         )
 
 
+TOKENIZERS = {
+    "patches": (),
+    "ema": VQVAE,
+    "fsq": (*VQVAE, "tokenizer.quantizer=fsq"),
+    "lfq": (*VQVAE, "tokenizer.quantizer=lfq"),
+}
+
+
+@pytest.mark.parametrize("option", TOKENIZERS)
+def test_the_codebooks_usage_is_that_of_the_artefacts_tokens(run_tiny, compose_tiny, tmp_path, option):
+    path = tmp_path / "prior.safetensors"
+    run = run_tiny(tmp_path, "stage=prior", *TOKENIZERS[option], f"prior={path}")
+    restored = load_autoencoder(PriorArtefact.load(path)).eval()
+    labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
+    tokens = restored.encode(labels)
+    assert tokens.equal(run.module.autoencoder.encode(labels))
+    cells = (labels != 255).unflatten(1, (-1, 8)).unflatten(3, (-1, 8)).any(4).any(2)  # stride 8
+    _, counts = np.unique(tokens[cells].numpy(), return_counts=True)
+    share = counts / counts.sum()
+    vocab_size = restored.tokenizer.vocab_size
+    assert run.figures["val/codebook_usage"] == pytest.approx(len(counts) / vocab_size)
+    assert run.figures["val/codebook_perplexity"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-5)
+    assert restored.tokenizer.log_usage().shape == (vocab_size,)
+    assert restored.tokenizer.log_usage().isfinite().all()
+
+
 def test_panel_rows_show_what_becomes_of_the_labels(run_tiny, tmp_path):
     stage = run_tiny(tmp_path, "stage=prior", f"prior={tmp_path / 'p.safetensors'}").module
     labels = torch.randint(19, (3, 32, 64))

@@ -1,4 +1,4 @@
-"""What every quantizer of a learned tokenizer does: a latent becomes the nearest of V codes, in its own sense of near."""
+"""What every quantizer of a learned tokenizer does: each vector of a latent becomes one of V codes."""
 
 from __future__ import annotations
 

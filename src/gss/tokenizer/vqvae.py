@@ -42,7 +42,7 @@ class VQVAE(Tokenizer):
         code_dim: int = 16,
         decay: float = 0.95,
         levels: Sequence[int] | None = None,
-        entropy_weight: float = 0.1,
+        entropy_weight: float = 0.5,
         diversity: float = 1.0,
     ) -> None:
         super().__init__()
