@@ -100,7 +100,7 @@ def test_generation_learns_a_batch_by_heart(picture, config, token):
 
     def loss():
         output = segmenter.network(image)
-        targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.transform, autoencoder.tokenizer)
+        targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.encode, autoencoder.stride)
         divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
         return 0.8 * divergence + 0.2 * pixel_loss(output.pixel_logits, labels)
 

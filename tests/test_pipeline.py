@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,47 @@ def test_codes_of_a_learned_tokenizer_are_what_it_decodes_amid_equals(autoencode
     torch.testing.assert_close(codes[7], wide[0, :, 16:20, 16:20], atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("size", [(30, 45), (32, 48), (3, 1)])
+def test_labels_of_any_size_come_back_at_their_own_size(autoencoders, draw_labels, name, size):
+    """Cells that reach beyond the picture are painted in the ignore colour there, and cut off after decoding."""
+    autoencoder, (height, width) = autoencoders[name], size
+    whole = draw_labels(1, (32, 48), 5, seed=2)[:, : -(-height // 4) * 4, : -(-width // 4) * 4]
+    whole[:, height:] = whole[:, :, width:] = 255
+    labels = whole[:, :height, :width]
+    assert autoencoder.encode(labels).equal(autoencoder.encode(whole))
+    reconstruction, expected = autoencoder.reconstruct(labels), autoencoder.reconstruct(whole)
+    assert reconstruction.class_probs.equal(expected.class_probs[..., :height, :width])
+    assert reconstruction.maskige.equal(expected.maskige[..., :height, :width])
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_maskige_at_twice_the_size_halves_the_pixels_per_token(autoencoders, draw_labels, name):
+    """The paper's grid: a tokenizer of stride s on a maskige at scale 2 has one token per s / 2 photograph pixels."""
+    plain = autoencoders[name]
+    doubled = MaskigeAutoencoder(plain.transform, plain.tokenizer, plain.inverse, scale=2)
+    labels = draw_labels(2, (30, 45), 5, seed=2, ignored=True)
+    padded = np.full((2, 30, 46), 255)
+    padded[..., :45] = labels
+    rendered = plain.transform.paint(torch.from_numpy(padded.repeat(2, axis=1).repeat(2, axis=2)))
+    tokens = doubled.encode(labels)
+    assert (doubled.stride, tokens.shape) == (2, (2, 15, 23))
+    assert tokens.equal(plain.tokenizer.encode(rendered))
+    large = plain.decode(tokens)
+    means = large.class_probs.detach().numpy().reshape(2, 5, 30, 2, 46, 2).mean((3, 5))[..., :45]
+    reconstruction = doubled.reconstruct(labels)
+    np.testing.assert_allclose(reconstruction.class_probs.detach().numpy(), means, atol=1e-6)
+    assert reconstruction.maskige.equal(large.maskige[..., :90])
+    assert doubled.code_class_probs().shape == (12, 5, 2, 2)
+
+
+@pytest.mark.parametrize("scale", [0, 3, 8])
+def test_a_scale_that_does_not_divide_the_stride_is_refused(autoencoders, scale):
+    plain = autoencoders["patches"]
+    with pytest.raises(ValueError, match=rf"maskige\.scale={scale} must be a positive divisor of tokenizer\.stride=4"):
+        MaskigeAutoencoder(plain.transform, plain.tokenizer, plain.inverse, scale=scale)
+
+
 def network(autoencoder, stride=4):
     torch.manual_seed(0)
     backbone = TimmBackbone("resnet18")
@@ -86,6 +128,15 @@ def test_a_photograph_becomes_class_probabilities_by_every_readout(segmenter, re
     assert generation.class_probs.dtype == torch.float32
     torch.testing.assert_close(generation.class_probs.sum(1), torch.ones(2, 64, 64))
     assert (generation.maskige is None) == (readout == "pixel")
+
+
+@pytest.mark.parametrize("readout", ["pixel", "argmax", "expected"])
+def test_a_photograph_of_any_size_is_segmented_at_its_own_size(segmenter, readout):
+    """As if its last row and column went on to whole tokens."""
+    image = torch.rand(1, 3, 38, 45)
+    padded = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (0, 2), (0, 3)), mode="edge"))
+    class_probs = segmenter(image, readout).class_probs
+    torch.testing.assert_close(class_probs, segmenter(padded, readout).class_probs[..., :38, :45])
 
 
 def certain(tokens):

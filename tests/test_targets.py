@@ -29,6 +29,13 @@ def tokenizer(labels, draw_labels):
     return transform, dictionary
 
 
+@pytest.fixture
+def posterior(tokenizer):
+    """How labels become tokens, and the pixels per token."""
+    transform, dictionary = tokenizer
+    return lambda labels: dictionary.encode(transform.paint(labels)), dictionary.stride
+
+
 def test_a_token_is_valid_unless_its_whole_cell_is_ignored(labels):
     expected = np.zeros((2, 4, 6), bool)
     for picture, row, column in np.ndindex(2, 4, 6):
@@ -37,6 +44,12 @@ def test_a_token_is_valid_unless_its_whole_cell_is_ignored(labels):
     assert token_valid(labels, 4).dtype == torch.bool
     assert token_valid(labels, 4).numpy().tolist() == expected.tolist()
     assert 0 < expected.sum() < expected.size
+
+
+def test_a_cell_that_the_picture_ends_in_counts_by_the_pixels_it_has():
+    labels = torch.full((1, 5, 9), 255)
+    labels[0, 4, 8] = 0
+    assert token_valid(labels, 4).int().tolist() == [[[0, 0, 0], [0, 0, 1]]]
 
 
 def test_filling_takes_the_pixel_heads_word_where_labels_are_ignored_and_nowhere_else(labels):
@@ -51,26 +64,26 @@ def test_masking_leaves_labels_alone(labels):
 
 
 @pytest.mark.parametrize("policy", IGNORE_POLICIES)
-def test_tokens_encode_the_painted_labels_of_the_policy(labels, tokenizer, policy):
+def test_tokens_encode_the_painted_labels_of_the_policy(labels, tokenizer, posterior, policy):
     transform, dictionary = tokenizer
-    targets = token_targets(labels, PIXEL_LOGITS, policy, transform, dictionary)
+    targets = token_targets(labels, PIXEL_LOGITS, policy, *posterior)
     painted = np.where(labels == 255, PIXEL_LOGITS.argmax(1), labels) if policy == "filled" else labels.numpy()
     assert targets.tokens.equal(dictionary.encode(transform.paint(torch.from_numpy(painted))))
     assert targets.token_valid.equal(token_valid(labels, 4))
 
 
-def test_the_policies_differ_in_partly_labelled_cells_only(labels, tokenizer):
-    filled, masked = (token_targets(labels, PIXEL_LOGITS, policy, *tokenizer).tokens for policy in ("filled", "masked"))
+def test_the_policies_differ_in_partly_labelled_cells_only(labels, posterior):
+    filled, masked = (token_targets(labels, PIXEL_LOGITS, policy, *posterior).tokens for policy in ("filled", "masked"))
     whole = (labels != 255).view(2, 4, 4, 6, 4).all(4).all(2)
     assert filled[whole].equal(masked[whole])
     assert not filled.equal(masked)
 
 
-def test_targets_ask_nothing_of_the_pixel_head(labels, tokenizer):
-    targets = token_targets(labels, PIXEL_LOGITS.clone().requires_grad_(), "filled", *tokenizer)
+def test_targets_ask_nothing_of_the_pixel_head(labels, posterior):
+    targets = token_targets(labels, PIXEL_LOGITS.clone().requires_grad_(), "filled", *posterior)
     assert not targets.tokens.requires_grad
 
 
-def test_an_unknown_policy_is_refused_with_those_there_are(labels, tokenizer):
+def test_an_unknown_policy_is_refused_with_those_there_are(labels, posterior):
     with pytest.raises(ValueError, match=r"stage\.ignore_policy='fill': one of masked, filled"):
-        token_targets(labels, PIXEL_LOGITS, "fill", *tokenizer)
+        token_targets(labels, PIXEL_LOGITS, "fill", *posterior)

@@ -95,8 +95,7 @@ class BareLoop:
         assert stage_one is not None
         assert output.prior_logits is not None
         pixels = pixel_loss(output.pixel_logits, labels)
-        transform, tokenizer = stage_one.transform, stage_one.tokenizer
-        targets = token_targets(labels, output.pixel_logits, self.policy, transform, tokenizer)
+        targets = token_targets(labels, output.pixel_logits, self.policy, stage_one.encode, stage_one.stride)
         divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
         return self.token_weight * divergence + self.pixel_weight * pixels
 

@@ -23,8 +23,8 @@ class PriorArtefact:
     """What stage one hands to stage two.
 
     Args:
-        description: plain data: `classes` (names), `palette` and `assignment` (names), `tokenizer` (its settings),
-            `data`, `size`.
+        description: plain data: `classes` (names), `palette` and `assignment` (names), `scale`, `tokenizer` (its
+            settings), `data`, `size`.
         ceiling: mIoU of labels -> tokens -> labels on validation data, in [0, 1].
         state: the maskige autoencoder's tensors by name, such as `transform.colours` (K, 3) float32 in [0, 1].
     """
@@ -65,7 +65,7 @@ class PriorArtefact:
 
         Args:
             expected: the description that the present configuration would give; compared are its classes, palette,
-                assignment, and the tokenizer's name, stride and vocabulary.
+                assignment, scale, and the tokenizer's name, stride and vocabulary.
 
         Raises:
             ValueError: naming every difference with both values.
@@ -89,6 +89,7 @@ def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
         "data.label_space.names": list(description["classes"]),
         "maskige.palette": description["palette"],
         "maskige.assignment": description.get("assignment", "class_order"),  # older artefacts knew no other
+        "maskige.scale": description.get("scale", 1),
         "tokenizer.name": tokenizer["name"],
         "tokenizer.stride": tokenizer["stride"],
         "tokenizer.vocab_size": tokenizer["vocab_size"],

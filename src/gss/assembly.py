@@ -21,7 +21,7 @@ from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
 from gss.networks.fusion import MultiLevelAggregation
 from gss.networks.heads import PIXEL_HEADS, FreeTokenHead, TiedTokenHead
-from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
+from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder, token_stride
 from gss.tokenizer import build_tokenizer
 
 Config = Mapping[str, Any]
@@ -35,6 +35,7 @@ def describe_prior(config: Config, label_space: LabelSpace) -> dict[str, Any]:
         "palette_seed": config["maskige"]["seed"],
         "assignment": config["maskige"]["assignment"],
         "temperature": config["maskige"]["temperature"],
+        "scale": config["maskige"]["scale"],
         "tokenizer": dict(config["tokenizer"]),
         "data": config["data"]["name"],
         "size": list(config["data"]["size"]),
@@ -75,11 +76,12 @@ def build_autoencoder(description: Config, palette: Palette) -> MaskigeAutoencod
     """A maskige autoencoder, not yet fitted or trained, from an artefact's description and its colours.
 
     Raises:
-        ValueError: for a tokenizer that does not exist.
+        ValueError: for a tokenizer that does not exist, or whose stride the scale does not divide.
     """
     transform = MaskigeTransform(palette, learned=description["palette"] == "learned")
     tokenizer = build_tokenizer(**description["tokenizer"])
-    return MaskigeAutoencoder(transform, tokenizer, SoftDistance(description["temperature"]))
+    inverse = SoftDistance(description["temperature"])
+    return MaskigeAutoencoder(transform, tokenizer, inverse, description.get("scale", 1))  # older ones knew no other
 
 
 def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
@@ -99,7 +101,7 @@ def build_segmenter(
     """The conditioning network of a configuration in front of a maskige autoencoder (None: the pixel twin).
 
     Args:
-        config: plain data with the groups backbone, fusion, head and tokenizer.
+        config: plain data with the groups backbone, fusion, head, maskige and tokenizer.
         num_classes: K.
         autoencoder: decodes the tokens.
         class_weights: (K,) float32, what a pixel of each class will count in the losses; None: all the same.
@@ -107,7 +109,8 @@ def build_segmenter(
     Raises:
         ValueError: for a backbone or head that does not exist.
     """
-    head, stride = config["head"], config["tokenizer"]["stride"]
+    head = config["head"]
+    stride = token_stride(config["tokenizer"]["stride"], config["maskige"]["scale"])
     backbone = TimmBackbone(**config["backbone"])
     fusion = MultiLevelAggregation(backbone.channels, **config["fusion"])
     channels = config["fusion"]["channels"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gss.maskige.cells import enlarge_labels, pad_labels, reduce_class_probs
 from gss.maskige.inverse import SoftDistance
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
@@ -27,7 +28,7 @@ class Generation:
 
     Args:
         class_probs: (B, K, H, W) float32, sums to 1 over K.
-        maskige: (B, 3, H, W) float32 in [0, 1] as generated; None for the pixel readout.
+        maskige: (B, 3, scale * H, scale * W) float32 in [0, 1] as generated; None for the pixel readout.
     """
 
     class_probs: Tensor
@@ -42,34 +43,66 @@ class Generation:
 class MaskigeAutoencoder(nn.Module):
     """Stage one: labels -> maskige -> tokens -> maskige -> class_probs, without any photograph.
 
+    The maskige may be rendered larger than the photograph. The paper's tokenizer has stride 8 and its token grid a
+    quarter of the photograph's sides, so its maskige is painted at scale 2. Labels of any size are padded to whole
+    cells with the ignore colour, and what was padded is cut off again.
+
     Args:
         transform: X and its exact inverse.
         tokenizer: maskige to tokens and back.
         inverse: reads class probabilities off a decoded maskige where the tokenizer has none of its own.
+        scale: maskige pixels per photograph pixel, along each side.
+
+    Raises:
+        ValueError: unless `scale` divides the tokenizer's stride.
     """
 
-    def __init__(self, transform: MaskigeTransform, tokenizer: Tokenizer, inverse: SoftDistance) -> None:
+    def __init__(
+        self, transform: MaskigeTransform, tokenizer: Tokenizer, inverse: SoftDistance, scale: int = 1
+    ) -> None:
         super().__init__()
         self.transform, self.tokenizer, self.inverse = transform, tokenizer, inverse
+        self.stride, self.scale = token_stride(tokenizer.stride, scale), scale
+
+    def paint(self, labels: Tensor) -> Tensor:
+        """The maskige that is encoded: labels (B, H, W) int64 in [0, K) or 255, enlarged and padded to whole cells.
+
+        Returns:
+            maskige (B, 3, h * tokenizer.stride, w * tokenizer.stride) float32 in [0, 1].
+        """
+        return self.transform.paint(enlarge_labels(pad_labels(labels, self.stride), self.scale))
 
     def encode(self, labels: Tensor) -> Tensor:
-        """The posterior's tokens (B, h, w) int64 in [0, V) of labels (B, H, W) int64 in [0, K) or 255."""
-        return self.tokenizer.encode(self.transform.paint(labels))
+        """The posterior's tokens of labels (B, H, W) int64 in [0, K) or 255.
 
-    def decode(self, tokens: Tensor) -> Generation:
-        """What tokens (B, h, w) int64 in [0, V) show."""
-        return self.read(self.tokenizer.decode(tokens))
+        Returns:
+            tokens (B, h, w) int64 in [0, V), with h = H / stride rounded up and w likewise.
+        """
+        return self.tokenizer.encode(self.paint(labels))
+
+    def decode(self, tokens: Tensor, size: tuple[int, int] | None = None) -> Generation:
+        """What tokens (B, h, w) int64 in [0, V) show, cut to (H, W) `size`; None: whole cells."""
+        return self.read(self.tokenizer.decode(tokens), size)
+
+    def decode_expected(self, token_probs: Tensor, size: tuple[int, int] | None = None) -> Generation:
+        """What the expected embedding under token_probs (B, V, h, w) float shows, cut to (H, W) `size`."""
+        return self.read(self.tokenizer.decode_expected(token_probs), size)
 
     def reconstruct(self, labels: Tensor) -> Generation:
-        """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back."""
-        return self.decode(self.encode(labels))
+        """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back, at their own size."""
+        return self.decode(self.encode(labels), (labels.shape[-2], labels.shape[-1]))
 
-    def read(self, decoded: Decoded) -> Generation:
-        """X^-1: class_probs (B, K, H, W) float32 of a decoded maskige (B, 3, H, W) float32 in [0, 1]."""
-        class_probs = decoded.class_probs
+    def read(self, decoded: Decoded, size: tuple[int, int] | None = None) -> Generation:
+        """X^-1: class_probs (B, K, H, W) float32 of a decoded maskige, cut to (H, W) `size`; None: whole cells."""
+        class_probs, maskige = decoded.class_probs, decoded.maskige
         if class_probs is None:
-            class_probs = self.inverse(decoded.maskige, self.transform.colours)
-        return Generation(class_probs, decoded.maskige)
+            class_probs = self.inverse(maskige, self.transform.colours)
+        class_probs = reduce_class_probs(class_probs, self.scale)
+        if size is None:
+            return Generation(class_probs, maskige)
+        height, width = size
+        shown = maskige[..., : height * self.scale, : width * self.scale]
+        return Generation(class_probs[..., :height, :width], shown)
 
     @torch.no_grad()
     def code_class_probs(self) -> Tensor:
@@ -78,12 +111,23 @@ class MaskigeAutoencoder(nn.Module):
         A 3x3 field of one token is decoded and its middle kept, so that a decoder that looks at neighbours sees a
         constant surrounding.
         """
-        stride, fields = self.tokenizer.stride, []
+        stride, fields = self.stride, []
         for tokens in torch.arange(self.tokenizer.vocab_size).split(256):
             field = tokens[:, None, None].expand(-1, 3, 3).to(self.transform.colours.device)
-            class_probs = self.read(self.tokenizer.decode(field)).class_probs
+            class_probs = self.decode(field).class_probs
             fields.append(class_probs[..., stride : 2 * stride, stride : 2 * stride])
         return torch.cat(fields)
+
+
+def token_stride(tokenizer_stride: int, scale: int) -> int:
+    """Photograph pixels per token: the tokenizer's stride is counted in maskige pixels, `scale` of them in each.
+
+    Raises:
+        ValueError: unless `scale` is a positive divisor of the tokenizer's stride.
+    """
+    if scale < 1 or tokenizer_stride % scale:
+        raise ValueError(f"maskige.scale={scale} must be a positive divisor of tokenizer.stride={tokenizer_stride}")
+    return tokenizer_stride // scale
 
 
 class GenerativeSegmenter(nn.Module):
@@ -115,7 +159,7 @@ class GenerativeSegmenter(nn.Module):
         return self
 
     def forward(self, image: Tensor, readout: str = "expected") -> Generation:
-        """Segments photographs (B, 3, H, W) float32 in [0, 1] whose sides are multiples of the stride."""
+        """Segments photographs (B, 3, H, W) float32 in [0, 1] of any size."""
         return self.generate(self.network(image), readout)
 
     def generate(self, output: ConditioningOutput, readout: str) -> Generation:
@@ -132,10 +176,10 @@ class GenerativeSegmenter(nn.Module):
             return Generation(output.pixel_logits.float().softmax(dim=1), None)
         assert self.autoencoder is not None
         assert output.prior_logits is not None
-        tokenizer = self.autoencoder.tokenizer
+        size = (output.pixel_logits.shape[-2], output.pixel_logits.shape[-1])
         if readout == "argmax":
-            return self.autoencoder.read(tokenizer.decode(output.prior_logits.argmax(dim=1)))
-        return self.autoencoder.read(tokenizer.decode_expected(output.prior_logits.float().softmax(dim=1)))
+            return self.autoencoder.decode(output.prior_logits.argmax(dim=1), size)
+        return self.autoencoder.decode_expected(output.prior_logits.float().softmax(dim=1), size)
 
     def check_readout(self, readout: str) -> None:
         """Raises a ValueError that lists the readouts unless this segmenter has the given one."""

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from gss.labels import IGNORE
-from gss.maskige.transform import MaskigeTransform
-from gss.tokenizer.protocol import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -51,28 +49,28 @@ IGNORE_POLICIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"masked": mask
 
 
 def token_valid(labels: Tensor, stride: int) -> Tensor:
-    """A cell counts unless all of its pixels are ignored: (B, H, W) int64 to (B, H/stride, W/stride) bool."""
+    """A cell counts unless all of its pixels are ignored: (B, H, W) int64 to (B, h, w) bool, h and w rounded up."""
     labelled = (labels != IGNORE).float()[:, None]
-    return nn.functional.max_pool2d(labelled, stride)[:, 0] > 0
+    return nn.functional.max_pool2d(labelled, stride, ceil_mode=True)[:, 0] > 0
 
 
 @torch.no_grad()
 def token_targets(
-    labels: Tensor, pixel_logits: Tensor, policy: str, transform: MaskigeTransform, tokenizer: Tokenizer
+    labels: Tensor, pixel_logits: Tensor, policy: str, encode: Callable[[Tensor], Tensor], stride: int
 ) -> TokenTargets:
-    """Paints the labels under an ignore policy and encodes them.
+    """Encodes the labels under an ignore policy.
 
     Args:
         labels: (B, H, W) int64 in [0, K) or 255.
         pixel_logits: (B, K, H, W) float, used by the policy `filled`.
         policy: a key of `IGNORE_POLICIES`.
-        transform: paints the maskige.
-        tokenizer: encodes it.
+        encode: the posterior: labels (B, H, W) int64 to tokens (B, h, w) int64.
+        stride: pixels per token.
 
     Raises:
         ValueError: for an unknown policy.
     """
     if policy not in IGNORE_POLICIES:
         raise ValueError(f"unknown stage.ignore_policy={policy!r}: one of {', '.join(IGNORE_POLICIES)}")
-    painted = transform.paint(IGNORE_POLICIES[policy](labels, pixel_logits.detach()))
-    return TokenTargets(tokenizer.encode(painted), token_valid(labels, tokenizer.stride))
+    tokens = encode(IGNORE_POLICIES[policy](labels, pixel_logits.detach()))
+    return TokenTargets(tokens, token_valid(labels, stride))

@@ -180,7 +180,7 @@ def test_the_loss_is_the_weighted_sum_of_divergence_and_pixel_loss(trained, monk
     labels[0, :16] = 255
     loss = stage.training_step({"image": image, "labels": labels, "name": ["a", "b"]}, 0)
     output, autoencoder = stage.segmenter.network(image), stage.segmenter.autoencoder
-    targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.transform, autoencoder.tokenizer)
+    targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.encode, autoencoder.stride)
     divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
     pixels = pixel_loss(output.pixel_logits, labels)
     assert loss.item() == pytest.approx((0.8 * divergence + 0.2 * pixels).item(), rel=1e-5)
@@ -191,7 +191,7 @@ def test_the_loss_is_the_weighted_sum_of_divergence_and_pixel_loss(trained, monk
 def test_the_loss_is_exactly_zero_when_the_prior_is_the_posterior(trained):
     autoencoder, labels = trained.module.segmenter.autoencoder, torch.randint(19, (2, 32, 64))
     nothing = torch.zeros(2, 19, 32, 64)
-    targets = token_targets(labels, nothing, "filled", autoencoder.transform, autoencoder.tokenizer)
+    targets = token_targets(labels, nothing, "filled", autoencoder.encode, autoencoder.stride)
     one_hot = torch.nn.functional.one_hot(targets.tokens, autoencoder.tokenizer.vocab_size).movedim(-1, 1)
     posterior = one_hot.float().log()
     assert token_divergence(posterior, targets.tokens, targets.token_valid).item() == 0
@@ -235,7 +235,7 @@ def test_the_pixel_twin_needs_no_stage_one(run_tiny, tmp_path, head):
         ("head.token=tie", r"head\.token='tie': one of tied, free"),
         ("head.pixel=bilinaer", r"head\.pixel='bilinaer': one of bilinear, subpixel"),
         ("backbone.name=resnet81", r"backbone\.name='resnet81': nearest are .*resnet18"),
-        ("data.size=[30,64]", r"30x64 does not divide into tokens of stride 8: choose data\.size"),
+        ("maskige.scale=2", r"maskige\.scale is 1 in the artefact but 2 in the configuration"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_step(run_tiny, tmp_path, keep, override, message):

@@ -113,7 +113,7 @@ def test_the_decoder_is_the_published_one_layer_by_layer(loaded, tensors, maskig
     found = our_layers(loaded.decoder, codes)
     assert found.keys() == expected.keys()
     for name, output in expected.items():
-        torch.testing.assert_close(found[name], output, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(found[name], output, rtol=1e-4, atol=1e-5, msg=name)
     picture = (((1 / (1 + (-expected["output"][:, :3]).exp())) - 0.1) / 0.8).clip(0, 1)
     torch.testing.assert_close(loaded.decode(tokens).maskige, picture, rtol=1e-5, atol=1e-6)
     assert (picture == 0).any()

@@ -39,11 +39,11 @@ def maskige(transform, labels):
 
 @pytest.fixture(params=NAMES, scope="module")
 def trained(request, maskige):
-    """A VQ-VAE of each quantizer after forty steps, and its losses of reconstruction."""
+    """A VQ-VAE of each quantizer after some steps, and its losses of reconstruction."""
     torch.manual_seed(0)
     vqvae = VQVAE(**SMALL, quantizer=request.param)
     optimizer, losses = torch.optim.Adam(vqvae.parameters(), lr=1e-2), []
-    for _ in range(40):
+    for _ in range(160):
         result = vqvae.reconstruct(maskige)
         loss = reconstruction_loss(result.maskige, maskige) + 0.25 * result.commitment
         optimizer.zero_grad(), loss.backward(), optimizer.step()

@@ -16,12 +16,12 @@ def maskige(transform, labels):
 
 @pytest.fixture(scope="session")
 def trained(maskige):
-    """A VQ-VAE of stride 4 after forty steps on the drawn maskiges, and its losses."""
+    """A VQ-VAE of stride 4 after some steps on the drawn maskiges, and its losses."""
     torch.manual_seed(0)
     vqvae = VQVAE(stride=4, **{**SMALL, "hidden": 16})
     optimizer = torch.optim.Adam(vqvae.parameters(), lr=1e-2)
     losses = []
-    for _ in range(40):
+    for _ in range(160):
         result = vqvae.reconstruct(maskige)
         loss = reconstruction_loss(result.maskige, maskige) + 0.25 * result.commitment
         optimizer.zero_grad(), loss.backward(), optimizer.step()

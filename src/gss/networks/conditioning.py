@@ -51,19 +51,22 @@ class ConditioningNetwork(nn.Module):
         self.stride = stride
 
     def forward(self, image: Tensor) -> ConditioningOutput:
-        """Scores for a photograph (B, 3, H, W) float32 in [0, 1].
+        """Scores for a photograph (B, 3, H, W) float32 in [0, 1] of any size.
 
-        Raises:
-            ValueError: unless both sides are multiples of the stride.
+        A side that is no multiple of the stride is continued by its last row or column to whole tokens; h and w are
+        rounded up, and what was added is cut off the pixel logits again.
         """
         height, width = image.shape[-2:]
-        if height % self.stride or width % self.stride:
-            raise ValueError(
-                f"a photograph of {height}x{width} does not divide into tokens of stride {self.stride}: "
-                "choose data.size as multiples of tokenizer.stride"
-            )
-        grid = (height // self.stride, width // self.stride)
-        features = self.fusion(self.backbone(image), grid)
+        padded = pad_photograph(image, self.stride)
+        grid = (padded.shape[-2] // self.stride, padded.shape[-1] // self.stride)
+        features = self.fusion(self.backbone(padded), grid)
         class_scores = self.pixel_head.scores(features)
         prior_logits = None if self.token_head is None else self.token_head(features, class_scores)
-        return ConditioningOutput(prior_logits, self.pixel_head.enlarge(class_scores))
+        return ConditioningOutput(prior_logits, self.pixel_head.enlarge(class_scores)[..., :height, :width])
+
+
+def pad_photograph(image: Tensor, stride: int) -> Tensor:
+    """Repeats the last row and column of (B, 3, H, W) until both sides are multiples of the stride."""
+    height, width = image.shape[-2:]
+    added = (0, -width % stride, 0, -height % stride)
+    return nn.functional.pad(image, added, mode="replicate") if any(added) else image

@@ -22,7 +22,7 @@ class PanelRow:
         image: (3, H, W) float32 in [0, 1].
         labels: (H, W) int64 train ids, 255 = ignore.
         maskige: (3, H, W) float32 in [0, 1], X(labels).
-        decoded_maskige: (3, H, W) float32 in [0, 1], generated from the photograph.
+        decoded_maskige: (3, scale * H, scale * W) float32 in [0, 1], generated from the photograph.
         predicted_labels: (H, W) int64 train ids, [0, K).
         class_probs: (K, H, W) float32, sums to 1 over K.
     """
@@ -37,9 +37,12 @@ class PanelRow:
 
     def __post_init__(self) -> None:
         """Hold the pictures to one size."""
-        size = self.image.shape[-2:]
-        pictures = (self.labels, self.maskige, self.decoded_maskige, self.predicted_labels, self.class_probs)
-        assert all(picture is None or picture.shape[-2:] == size for picture in pictures), self.name
+        height, width = self.image.shape[-2:]
+        pictures = (self.labels, self.maskige, self.predicted_labels, self.class_probs)
+        assert all(picture is None or picture.shape[-2:] == (height, width) for picture in pictures), self.name
+        if self.decoded_maskige is not None:
+            scale = self.decoded_maskige.shape[-2] // height
+            assert self.decoded_maskige.shape[-2:] == (scale * height, scale * width), self.name
 
 
 class Cell(NamedTuple):

@@ -117,5 +117,4 @@ class ConditioningStage(Stage):
         return [PanelRow(*row) for row in zip(*columns, strict=False)]
 
     def _targets(self, labels: Tensor, output: ConditioningOutput, autoencoder: MaskigeAutoencoder) -> TokenTargets:
-        transform, tokenizer = autoencoder.transform, autoencoder.tokenizer
-        return token_targets(labels, output.pixel_logits, self.ignore_policy, transform, tokenizer)
+        return token_targets(labels, output.pixel_logits, self.ignore_policy, autoencoder.encode, autoencoder.stride)

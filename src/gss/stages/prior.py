@@ -70,13 +70,13 @@ class PriorStage(Stage):
     @torch.no_grad()
     def _fit_tokenizer(self) -> None:
         transform, datamodule = self.autoencoder.transform, self.trainer.datamodule  # type: ignore[attr-defined]
-        batches = (transform.paint(labels) for labels in datamodule.label_batches("train"))
+        batches = (self.autoencoder.paint(labels) for labels in datamodule.label_batches("train"))
         maskiges = track(batches, "stage=prior painting training labels", unit="batches")
         self.autoencoder.tokenizer.fit(maskiges, transform.colours, transform.ignore_colour)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Reconstruction of the maskige (B, 3, H, W) of the batch plus the quantizer's commitment: a scalar float32."""
-        maskige = self.autoencoder.transform.paint(batch["labels"]).detach()  # learned colours would run together
+        maskige = self.autoencoder.paint(batch["labels"]).detach()  # learned colours would run together
         result = self.autoencoder.tokenizer.reconstruct(maskige)
         reconstruction = reconstruction_loss(result.maskige, maskige)
         loss = reconstruction + self.commitment_weight * result.commitment
@@ -93,8 +93,8 @@ class PriorStage(Stage):
         """Labels (B, H, W) int64 through tokens and back, against the labels; tokens without labels do not count."""
         labels = batch["labels"]
         tokens = self.autoencoder.encode(labels)
-        predicted = self.autoencoder.decode(tokens).labels
-        self.token_counts.update(tokens, token_valid(labels, self.autoencoder.tokenizer.stride))
+        predicted = self.autoencoder.decode(tokens, (labels.shape[-2], labels.shape[-1])).labels
+        self.token_counts.update(tokens, token_valid(labels, self.autoencoder.stride))
         self.confusion("ceiling").update(predicted, labels)
         self.third_class.update(predicted, labels)
 
