@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from gss.artefact import PriorArtefact
-from gss.balance import token_weights
 from gss.labels import LabelSpace
 from gss.maskige.assignment import ASSIGNMENTS, assign_colours, touching_counts
 from gss.maskige.inverse import SoftDistance
@@ -96,7 +95,11 @@ def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
 
 
 def build_segmenter(
-    config: Config, num_classes: int, autoencoder: MaskigeAutoencoder | None, class_weights: Tensor | None = None
+    config: Config,
+    num_classes: int,
+    autoencoder: MaskigeAutoencoder | None,
+    codes: Tensor | None = None,
+    token_weights: Tensor | None = None,
 ) -> GenerativeSegmenter:
     """The conditioning network of a configuration in front of a maskige autoencoder (None: the pixel twin).
 
@@ -104,7 +107,9 @@ def build_segmenter(
         config: plain data with the groups backbone, fusion, head, maskige and tokenizer.
         num_classes: K.
         autoencoder: decodes the tokens.
-        class_weights: (K,) float32, what a pixel of each class will count in the losses; None: all the same.
+        codes: (V, K, stride, stride) float32, the autoencoder's `code_class_probs` where they are known already, since
+            they take long for a large decoder; None: decoded here if the head needs them.
+        token_weights: (V,) float32, what each token will count in the loss; None: all the same.
 
     Raises:
         ValueError: for a backbone or head that does not exist.
@@ -115,7 +120,7 @@ def build_segmenter(
     fusion = MultiLevelAggregation(backbone.channels, **config["fusion"])
     channels = config["fusion"]["channels"]
     pixel_head = lookup(PIXEL_HEADS, "head.pixel", head["pixel"])(channels, num_classes, stride)
-    token_head = None if autoencoder is None else _token_head(head, channels, autoencoder, class_weights)
+    token_head = None if autoencoder is None else _token_head(head, channels, autoencoder, codes, token_weights)
     network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride)
     return GenerativeSegmenter(network, autoencoder)
 
@@ -168,15 +173,16 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def _token_head(
-    head: Config, channels: int, autoencoder: MaskigeAutoencoder, class_weights: Tensor | None
+    head: Config, channels: int, autoencoder: MaskigeAutoencoder, codes: Tensor | None, token_weights: Tensor | None
 ) -> nn.Module:
     tokenizer = autoencoder.tokenizer
     if head["token"] == "tied":
         if head["pixel_evidence"] and head["pixel"] != "bilinear":
             raise ValueError(f"head.pixel_evidence=true needs head.pixel=bilinear, got head.pixel={head['pixel']}")
-        codes, log_frequency = autoencoder.code_class_probs(), tokenizer.log_usage()
-        if class_weights is not None:  # what the weighted loss expects of a network that sees nothing
-            log_frequency = (log_frequency + token_weights(codes, class_weights).log()).log_softmax(0)
+        log_frequency = tokenizer.log_usage()
+        if token_weights is not None:  # what the weighted loss expects of a network that sees nothing
+            log_frequency = (log_frequency + token_weights.log()).log_softmax(0)
+        codes = autoencoder.code_class_probs() if codes is None else codes
         return TiedTokenHead(channels, codes, log_frequency, head["pixel_evidence"])
     if head["token"] == "free":
         return FreeTokenHead(channels, tokenizer.vocab_size, head["hidden"])

@@ -13,6 +13,7 @@ from gss.assembly import load_autoencoder, restore_segmenter
 from gss.checkpoints import TrainedSegmenter
 from gss.configuration import instantiate
 from gss.losses import pixel_loss, token_divergence
+from gss.pipeline import MaskigeAutoencoder
 from gss.targets import token_targets
 
 CONDITIONING = ("stage=conditioning", "callbacks=default", "callbacks.panels=null")
@@ -53,6 +54,23 @@ def test_a_restored_segmenter_gives_the_same_bits(trained):
     with torch.no_grad():
         for readout in ("pixel", "argmax", "expected"):
             assert restored(image, readout).class_probs.equal(segmenter(image, readout).class_probs)
+
+
+def test_class_balance_weighs_tokens_by_what_they_show_and_decodes_each_token_once(run_tiny, tmp_path, monkeypatch):
+    decoded, decode = [], MaskigeAutoencoder.code_class_probs
+    monkeypatch.setattr(
+        MaskigeAutoencoder, "code_class_probs", lambda self: decoded.append(decode(self)) or decoded[-1]
+    )
+    stage = run_tiny(
+        tmp_path, "stage=conditioning", "stage.class_balance=0.5", "optim.optimizer.lr=0", "max_steps=1"
+    ).module
+    (codes,) = decoded
+    expected = np.einsum("vkyx,k->v", codes.numpy(), stage.class_weights.numpy()) / 64  # stride 8
+    np.testing.assert_allclose(stage.token_weights.numpy(), expected, rtol=1e-5)
+    assert expected.max() > 1.1 * expected.min()
+    usage = stage.segmenter.autoencoder.tokenizer.log_usage().exp().numpy() * expected
+    bias = stage.segmenter.network.token_head.bias.detach()
+    np.testing.assert_allclose(bias.exp().numpy(), usage / usage.sum(), rtol=1e-4)
 
 
 def test_every_promised_figure_is_reported(trained):

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from gss.balance import token_weights
 from gss.labels import LabelSpace
 from gss.losses import pixel_loss, token_divergence
 from gss.networks.conditioning import ConditioningOutput
@@ -33,7 +32,8 @@ class ConditioningStage(Stage):
         ignore_policy: what ignored pixels are painted as: filled (the paper) or masked.
         token_weight: of the token divergence (0.8 in the released code).
         pixel_weight: of the pixel loss (0.2).
-        class_weights: (K,) float32, what a pixel of each class counts, and with it each token; None: all the same.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
+        token_weights: (V,) float32, what a cell of each token counts; None: all the same.
 
     Raises:
         ValueError: if the segmenter does not have the readout.
@@ -54,17 +54,15 @@ class ConditioningStage(Stage):
         token_weight: float = 0.8,
         pixel_weight: float = 0.2,
         class_weights: Tensor | None = None,
+        token_weights: Tensor | None = None,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
         self.segmenter, self.readout, self.ignore_policy = segmenter, readout, ignore_policy
         self.token_weight, self.pixel_weight = token_weight, pixel_weight
         self.token_accuracy = MeanMetric()
-        autoencoder, of_tokens = segmenter.autoencoder, None
-        if class_weights is not None and autoencoder is not None:
-            of_tokens = token_weights(autoencoder.code_class_probs(), class_weights)
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.register_buffer("token_weights", of_tokens, persistent=False)
+        self.register_buffer("token_weights", token_weights, persistent=False)
 
     @property
     def palette(self) -> Tensor | None:

@@ -28,7 +28,7 @@ from gss.assembly import (
     load_autoencoder,
     lookup,
 )
-from gss.balance import class_weights
+from gss.balance import class_weights, token_weights
 from gss.callbacks.checkpoint_io import AtomicCheckpointIO
 from gss.data.datamodule import SegmentationDataModule
 from gss.maskige.palette import Palette
@@ -148,10 +148,13 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         artefact = PriorArtefact.load(config["prior"])
         artefact.check_matches(describe_prior(config, datamodule.label_space))
     autoencoder = None if artefact is None else load_autoencoder(artefact)
-    weights = None
+    weights = codes = of_tokens = None
     if balance := config["stage"]["class_balance"]:
         weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
-    segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, weights)
+        if autoencoder is not None:
+            codes = autoencoder.code_class_probs()
+            of_tokens = token_weights(codes, weights)
+    segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens)
     record = {
         "config": dict(config),
         "prior": None if artefact is None else artefact.description,
@@ -159,9 +162,8 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     }
     settings = {key: config["stage"][key] for key in ("ignore_policy", "token_weight", "pixel_weight")}
     readout = config["stage"]["readout"] if artefact else "pixel"
-    stage = ConditioningStage(
-        segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings, class_weights=weights
-    )
+    settings |= {"class_weights": weights, "token_weights": of_tokens}
+    stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     last = _fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
     if not figures or trainer.global_step % int(trainer.val_check_interval):
