@@ -109,6 +109,10 @@ def test_maskiges_train(compose_tiny, tmp_path, option):
     run_both(compose_tiny, tmp_path, f"maskige={option}")
 
 
+def test_a_maskige_at_twice_the_size_of_odd_photographs_trains(compose_tiny, tmp_path):
+    run_both(compose_tiny, tmp_path, "maskige.scale=2", "data.size=[30,61]")
+
+
 @pytest.mark.parametrize("option", TRAINED["tokenizer"])
 def test_tokenizers_train(compose_tiny, tmp_path, tiny_dvae, option):
     run_both(compose_tiny, tmp_path, f"tokenizer={option}", *(tiny_dvae if option == "dalle" else ()))
