@@ -70,11 +70,17 @@ def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
     iou = hit / (true + predicted - hit)  # 0 / 0 = nan: the class is absent
     recall = hit / true
     return Scores(
-        miou=_mean_present(iou),
-        macc=_mean_present(recall),
+        miou=mean_present(iou),
+        macc=mean_present(recall),
         aacc=float(hit.sum() / counts.sum()),
         per_class={name: float(value) for name, value in zip(names, iou, strict=True)},
     )
+
+
+def mean_present(values: Tensor) -> float:
+    """Mean of the values (K,) float64 in [0, 1] that are not nan; nan if there is none."""
+    present = values[~values.isnan()]
+    return float(present.mean()) if len(present) else math.nan
 
 
 class TokenCounts(Metric):
@@ -113,9 +119,3 @@ def codebook_perplexity(counts: Tensor) -> float:
     """
     share = counts.double() / counts.sum()
     return float(torch.special.entr(share).sum().exp())
-
-
-def _mean_present(values: Tensor) -> float:
-    """Mean of the values (K,) float64 in [0, 1] that are not nan; nan if there is none."""
-    present = values[~values.isnan()]
-    return float(present.mean()) if len(present) else math.nan

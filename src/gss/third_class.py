@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import avg_pool2d
 from torchmetrics import Metric
 
 from gss.labels import IGNORE
 from gss.maskige.inverse import SoftDistance
 from gss.maskige.transform import MaskigeTransform
+from gss.neighbourhood import occurs_near, square, touches_another
 
 
 class ThirdClassRate(Metric):
@@ -38,15 +38,9 @@ class ThirdClassRate(Metric):
 
     def update(self, predicted_labels: Tensor, labels: Tensor) -> None:
         """Adds a batch: two (B, H, W) int64; predicted in [0, K), labels in [0, K) or 255, which is left out."""
-        truth, predicted = labels.short(), predicted_labels.short()
-        around = pad(truth, [self.width] * 4, value=IGNORE)
-        mixed, present = (torch.zeros_like(labels, dtype=torch.bool) for _ in range(2))
-        height, width = labels.shape[1:]
-        for top, left in itertools.product(range(2 * self.width + 1), repeat=2):
-            near = around[:, top : top + height, left : left + width]
-            mixed |= (near != truth) & (near != IGNORE)
-            present |= near == predicted
-        band = mixed & (labels != IGNORE)
+        around = square(self.width)
+        band = touches_another(labels.short(), around)
+        present = occurs_near(predicted_labels.short(), labels.short(), around)
         self.band += band.sum()
         self.third += (band & ~present).sum()
 
