@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from boundary_reference import boundary_f_scores
 from gss import assembly
 from gss.artefact import PriorArtefact
 from gss.assembly import load_autoencoder
-from gss.configuration import instantiate
+from gss.configuration import instantiate, to_plain
 from gss.data.cityscapes import cityscapes_labels
 from gss.maskige.assignment import assign_colours, touching_counts
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
+from gss.stages.prior import PriorStage
+from gss.stages.run import build_trainer
 from gss.third_class import blurred_third_class_rate
 
 
@@ -174,6 +177,41 @@ def test_the_third_class_rate_is_that_of_the_reconstruction(run_tiny, compose_ti
         if labels[picture, y, x] != 255 and len(classes) > 1:
             band, third = band + 1, third + (int(predicted[picture, y, x]) not in classes)
     assert run.figures["val/third_class_rate"] == pytest.approx(third / band, abs=1e-6)
+
+
+def test_the_boundary_f_score_is_that_of_the_reconstruction(run_tiny, compose_tiny, tmp_path):
+    path = tmp_path / "prior.safetensors"
+    run = run_tiny(tmp_path, "stage=prior", f"prior={path}")
+    labels, artefact = validation_labels(compose_tiny(tmp_path, "stage=prior")), PriorArtefact.load(path)
+    expected = boundary_f_scores(load_autoencoder(artefact).reconstruct(labels).labels, labels, 19, tolerance=3)
+    assert run.figures["val/boundary_f3"] == pytest.approx(np.nanmean(expected), abs=1e-6)
+    assert artefact.boundary_f3 == run.figures["val/boundary_f3"]
+
+
+@pytest.mark.parametrize("option", ["patches", "ema"])
+def test_a_run_says_what_it_cost(run_tiny, tmp_path, option):
+    run = run_tiny(tmp_path, "stage=prior", *TOKENIZERS[option], f"prior={tmp_path / 'p.safetensors'}")
+    tokenizer = run.module.autoencoder.tokenizer
+    moved = sum(parameter.numel() for parameter in tokenizer.parameters() if parameter.grad is not None)
+    assert run.figures["trained_parameters"] == moved
+    assert (moved > 0) is (option == "ema")
+    assert isinstance(run.figures["trained_parameters"], int)
+    assert run.figures["seconds"] > 0
+
+
+def test_a_finished_tokenizer_is_measured_and_not_fitted_again(tiny_prior, compose_tiny, tmp_path):
+    autoencoder = load_autoencoder(PriorArtefact.load(tiny_prior))
+    before = {name: tensor.clone() for name, tensor in autoencoder.state_dict().items()}
+    config = compose_tiny(tmp_path, "stage=prior")
+    stage = PriorStage(autoencoder, cityscapes_labels(), None, {})
+    build_trainer(to_plain(config), [], []).validate(stage, datamodule=instantiate(config.data), verbose=False)
+    assert all(tensor.equal(before[name]) for name, tensor in autoencoder.state_dict().items())
+    assert stage.effort.figures() == {"trained_parameters": 0, "seconds": 0}
+
+
+def test_the_artefact_remembers_its_data(tiny_prior, compose_tiny, tmp_path):
+    remembered = PriorArtefact.load(tiny_prior).description["data_settings"]
+    assert remembered == to_plain(compose_tiny(tmp_path, "stage=prior", f"paths.outputs={tmp_path}"))["data"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gss.artefact import PriorArtefact
+from gss.boundaries import BoundaryFScore
 from gss.labels import LabelSpace
 from gss.losses import reconstruction_loss
 from gss.metrics import TokenCounts, codebook_perplexity, codebook_usage
@@ -16,6 +17,7 @@ from gss.panels import PanelRow
 from gss.pipeline import MaskigeAutoencoder
 from gss.progress import track
 from gss.stages.base import Batch, Stage
+from gss.stages.effort import Effort
 from gss.stages.optimisation import Optimisation
 from gss.targets import token_valid
 from gss.third_class import ThirdClassRate
@@ -29,7 +31,8 @@ class PriorStage(Stage):
     Args:
         autoencoder: maskige transform, tokenizer and inverse.
         label_space: the classes.
-        optimisation: optimiser and schedule of a learned tokenizer.
+        optimisation: optimiser and schedule of a learned tokenizer; None measures a finished one, which is neither
+            fitted nor trained again.
         record: plain data for the checkpoint; `prior` is the artefact's description.
         commitment_weight: of the quantizer's own loss beside the reconstruction.
     """
@@ -41,13 +44,14 @@ class PriorStage(Stage):
         self,
         autoencoder: MaskigeAutoencoder,
         label_space: LabelSpace,
-        optimisation: Optimisation,
+        optimisation: Optimisation | None,
         record: Mapping[str, Any],
         commitment_weight: float = 0.25,
     ) -> None:
         super().__init__(label_space, optimisation, record, scored=("ceiling",))
         self.autoencoder = autoencoder
-        self.third_class = ThirdClassRate()
+        self.third_class, self.boundary = ThirdClassRate(), BoundaryFScore(label_space.num_classes)
+        self.effort = Effort()
         self.commitment_weight = commitment_weight
 
     def setup(self, stage: str) -> None:
@@ -56,10 +60,11 @@ class PriorStage(Stage):
         Only then the size of its vocabulary is known, and with it the number of tokens to count.
         """
         super().setup(stage)
-        if not self.autoencoder.tokenizer.trainable:
-            if self.trainer.is_global_zero:
-                self._fit_tokenizer()
-            self.autoencoder.tokenizer = self.trainer.strategy.broadcast(self.autoencoder.tokenizer)
+        if self.optimisation is not None and not self.autoencoder.tokenizer.trainable:
+            with self.effort.timed():
+                if self.trainer.is_global_zero:
+                    self._fit_tokenizer()
+                self.autoencoder.tokenizer = self.trainer.strategy.broadcast(self.autoencoder.tokenizer)
         self.token_counts = TokenCounts(self.autoencoder.tokenizer.vocab_size)
 
     @property
@@ -74,6 +79,10 @@ class PriorStage(Stage):
         maskiges = track(batches, "stage=prior painting training labels", unit="batches")
         self.autoencoder.tokenizer.fit(maskiges, transform.colours, transform.ignore_colour)
 
+    def on_train_start(self) -> None:
+        """Counts what the optimiser is about to move."""
+        self.effort.count(self.trainer.optimizers)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Reconstruction of the maskige (B, 3, H, W) of the batch plus the quantizer's commitment: a scalar float32."""
         maskige = self.autoencoder.paint(batch["labels"]).detach()  # learned colours would run together
@@ -87,20 +96,27 @@ class PriorStage(Stage):
         """Empties all counts."""
         super().on_validation_epoch_start()
         self.third_class.reset()
+        self.boundary.reset()
         self.token_counts.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Labels (B, H, W) int64 through tokens and back, against the labels; tokens without labels do not count."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Labels (B, H, W) int64 through tokens and back, against the labels; tokens without labels do not count.
+
+        Gives the reconstructed labels (B, H, W) int64 in [0, K), for callbacks that look at single pictures.
+        """
         labels = batch["labels"]
         tokens = self.autoencoder.encode(labels)
         predicted = self.autoencoder.decode(tokens, (labels.shape[-2], labels.shape[-1])).labels
         self.token_counts.update(tokens, token_valid(labels, self.autoencoder.stride))
         self.confusion("ceiling").update(predicted, labels)
         self.third_class.update(predicted, labels)
+        self.boundary.update(predicted, labels)
+        return predicted
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the ceiling, how often a boundary is read as a third class, and how much of the codebook was used."""
+        """Logs the ceiling, how boundaries fare, and how much of the codebook was used."""
         self.log("val/third_class_rate", self.third_class.compute())
+        self.log("val/boundary_f3", self.boundary.mean())
         self.log("val/ceiling", self.log_scores("ceiling", "val", per_class=True), prog_bar=True)
         counts = self.token_counts.compute()
         self.log("val/codebook_usage", codebook_usage(counts))
@@ -125,6 +141,8 @@ class PriorStage(Stage):
             )
         ]
 
-    def artefact(self, ceiling: float) -> PriorArtefact:
-        """What stage two needs, with the measured ceiling in [0, 1]."""
-        return PriorArtefact(dict(self.record["prior"]), ceiling, self.autoencoder.state_dict())
+    def artefact(self, figures: Mapping[str, float]) -> PriorArtefact:
+        """What stage two needs, with the ceiling and the boundary F-score of the measured figures, in [0, 1]."""
+        description = {**self.record["prior"], "data_settings": self.record["config"]["data"]}
+        ceiling, boundary_f3 = (figures[f"val/{name}"] for name in ("ceiling", "boundary_f3"))
+        return PriorArtefact(description, ceiling, self.autoencoder.state_dict(), boundary_f3)

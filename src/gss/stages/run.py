@@ -62,7 +62,7 @@ def run_stage(config: Mapping[str, Any], parts: RunParts) -> dict[str, Any]:
         parts: data module, optimisation, callbacks and loggers made from it.
 
     Returns:
-        Validation figures by log key, `objective` (the stage's monitored figure), and `prior` or `checkpoint`.
+        Validation figures by log key, `objective` (the monitored one), `checkpoint` or `prior`, and of this the cost.
 
     Raises:
         ValueError: for any mistake in data or configuration, before training starts.
@@ -123,12 +123,13 @@ def _run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -
     commitment = config["stage"]["commitment_weight"]
     stage = PriorStage(autoencoder, label_space, parts.optimisation, record, commitment)
     if autoencoder.tokenizer.trainable:
-        _fit(trainer, stage, parts.datamodule, config["resume"])
+        with stage.effort.timed():
+            _fit(trainer, stage, parts.datamodule, config["resume"])
     figures = _validate(trainer, stage, parts.datamodule)
     if trainer.is_global_zero:
-        stage.artefact(figures["val/ceiling"]).save(config["prior"])
+        stage.artefact(figures).save(config["prior"])
         log.info("stage=prior: ceiling %.4f, artefact %s", figures["val/ceiling"], config["prior"])
-    return {**figures, "prior": config["prior"]}
+    return {**figures, **trainer.strategy.broadcast(stage.effort.figures()), "prior": config["prior"]}
 
 
 def _report_palette(in_class_order: Palette, palette: Palette, datamodule: SegmentationDataModule) -> None:
