@@ -36,7 +36,10 @@ ROOMS = {
     "tensor_file": Room("tensor_file", ""),
     "tokenizer": Room("tokenizer", "labels tensor_file"),  # measures, pipeline and assembly bring them together
     "networks": Room("networks", "labels"),
-    "measures": Room("targets balance losses metrics third_class inference", "labels maskige tokenizer networks"),
+    "measures": Room(
+        "targets balance losses metrics neighbourhood boundaries third_class inference",
+        "labels maskige tokenizer networks",
+    ),
     "pipeline": Room("pipeline", "labels maskige tokenizer networks measures"),
     "artefact": Room("artefact", "labels tensor_file"),
     "assembly": Room("assembly", "labels maskige tokenizer networks measures pipeline artefact"),
@@ -47,7 +50,7 @@ ROOMS = {
     "conversion": Room("conversion", "tokenizer tensor_file"),  # published weights -> safetensors
     # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
     "runs": Room(
-        "stages.run stages.evaluation checkpoints prediction",
+        "stages.run stages.evaluation stages.reconstruction stages.pictures stage_one checkpoints prediction",
         "labels data maskige tokenizer networks measures pipeline artefact assembly stages display callbacks",
     ),
     "configuration": Room("configuration overrides command_line", ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -152,6 +154,16 @@ def test_the_pixel_twin_has_no_maskige_columns() -> None:
     assert column // 2 > 256
     for row in rows:
         assert find(twin, colour_labels(row.predicted_labels, THREE)) is not None
+
+
+def test_what_a_row_does_not_know_is_left_out_and_what_it_does_is_said() -> None:
+    row = draw_row((192, 256))
+    bare = dataclasses.replace(row, class_probs=None)
+    full, less = draw_panel([row], THREE, PALETTE), draw_panel([bare], THREE, PALETTE)
+    assert full.width - less.width > 256  # the column of uncertainty
+    assert full.height - less.height > 20  # and its line in the legend
+    scored = [dataclasses.replace(bare, miou=miou) for miou in (0.25, 0.26)]
+    assert len({draw_panel([one], THREE, PALETTE).tobytes() for one in (bare, *scored)}) == 3
 
 
 def test_small_pictures_grow_by_whole_factors() -> None:

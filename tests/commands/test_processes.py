@@ -82,9 +82,11 @@ def distributed(compose_tiny, compose_run, tmp_path_factory):
     asked = (f"checkpoint={checkpoint}", "hardware=ddp_cpu")
     for split in SPLITS:
         runs[split] = compose_run(folder / split, *asked, f"split={split}", name="evaluate")
+    asked = (prior, "hardware=ddp_cpu", "mode=reconstruction")
+    runs["reconstruction"] = compose_run(folder / "reconstruction", *asked, name="evaluate")
 
     def work():
-        return {name: (evaluate if name in SPLITS else train)(config) for name, config in runs.items()}
+        return {name: (train if "stage" in config else evaluate)(config) for name, config in runs.items()}
 
     return on_two_processes(folder / "said", work), checkpoint
 
@@ -103,6 +105,15 @@ def test_figures_of_two_processes_are_those_of_one(distributed, compose_run, tmp
     assert ranks[0].result[split] == alone
     if split == "val":
         assert ranks[0].result["conditioning"]["val/miou"] == pytest.approx(alone["miou"], abs=1e-7)  # float32
+
+
+def test_two_processes_draw_the_reconstructions_of_one(distributed, compose_run, tmp_path):
+    (first, _), checkpoint = distributed
+    prior, together = first.result["prior"]["prior"], checkpoint.parents[2] / "reconstruction"
+    alone = evaluate(compose_run(tmp_path, f"prior={prior}", "mode=reconstruction", name="evaluate"))
+    assert first.result["reconstruction"] == alone
+    for name in ("palette", "codebook", "worst_reconstructions"):
+        assert (together / f"{name}.png").read_bytes() == (tmp_path / f"{name}.png").read_bytes()
 
 
 def test_codes_are_counted_over_both_processes(distributed, compose_tiny, tmp_path):

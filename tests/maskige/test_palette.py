@@ -91,3 +91,9 @@ def test_more_classes_than_a_palette_separates_are_refused_with_the_key(num_clas
 def test_more_classes_than_there_are_colours_are_refused(num_classes):
     with pytest.raises(ValueError, match=rf"maskige\.palette=random colours 1 to 16777215 classes, got {num_classes}"):
         random_palette(num_classes)
+
+
+def test_the_closest_pair_is_named_and_may_be_one_with_the_ignore_colour():
+    palette = Palette.from_8_bit(torch.tensor([[255, 0, 0], [0, 9, 0], [250, 0, 3]]))
+    assert palette.closest_pair() == (0, 2, pytest.approx(34**0.5))
+    assert Palette.from_8_bit(torch.tensor([[255, 0, 0], [0, 9, 0]])).closest_pair() == (1, 2, 9)

@@ -6,6 +6,7 @@ RGB so that a noisy maskige still decodes to the right class.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,9 +52,16 @@ class Palette:
         """The K class colours and then the ignore colour, (K + 1, 3) int64 from 0 to 255."""
         return (torch.cat([self.colours, self.ignore_colour[None]]).detach().double() * 255).round().long()
 
+    def closest_pair(self) -> tuple[int, int, float]:
+        """The two colours that are least apart, as rows of `every_8_bit`, and their distance on the 0-255 scale."""
+        colours = self.every_8_bit().double()
+        distances = torch.cdist(colours, colours, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
+        first, second = divmod(int(distances.argmin()), len(colours))
+        return first, second, float(distances[first, second])
+
     def min_distance(self) -> float:
         """Smallest distance between two colours, the ignore colour included, on the 0-255 scale."""
-        return float(torch.pdist(self.every_8_bit().double()).min())
+        return self.closest_pair()[2]
 
     def check(self, num_classes: int) -> None:
         """Refuses a palette that cannot be read back as labels.

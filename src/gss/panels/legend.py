@@ -27,13 +27,14 @@ class Entry:
 ERRORS = (Entry((WRONG,), "wrong"), Entry((IGNORED,), "ignored"), Entry((PALE,), "right (pale photograph)"))
 
 
-def draw_legend(classes: Sequence[Entry], width: int, style: Style) -> Image.Image:
+def draw_legend(classes: Sequence[Entry], width: int, style: Style, with_doubt: bool = True) -> Image.Image:
     """Draw the legend, wrapped to `width` pixels; its height follows from the number of classes.
 
     Args:
         classes: the classes that occur, in the order of their train ids, `ignored` last where it occurs.
         width: pixels to fill from left to right.
         style: sizes.
+        with_doubt: whether the panel shows uncertainty.
     """
     heading = BOTH if any(len(entry.swatches) > 1 for entry in classes) else "class"
     drawn = [_draw_entry(entry, style) for entry in classes]
@@ -41,8 +42,9 @@ def draw_legend(classes: Sequence[Entry], width: int, style: Style) -> Image.Ima
     blocks = [
         _block(heading, drawn, [column] * len(drawn), width, style),
         _block("error map", *_own_widths([_draw_entry(entry, style) for entry in ERRORS]), width, style),
-        _block("uncertainty", *_own_widths([_draw_bar(style)]), width, style),
     ]
+    if with_doubt:
+        blocks.append(_block("uncertainty", *_own_widths([_draw_bar(style)]), width, style))
     return stack(blocks, width, apart=style.gap // 2)
 
 

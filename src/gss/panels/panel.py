@@ -45,7 +45,7 @@ def draw_panel(
     widest_title = max(text_width(title, style.title) for title in titles)
     step = max(widest_title + style.gap, *(width for width, _ in sizes)) + style.gap
     inner = len(titles) * step - style.gap
-    legend = draw_legend(_class_entries(rows, label_space, palette), inner, style)
+    legend = draw_legend(_class_entries(rows, label_space, palette), inner, style, "uncertainty" in titles)
     strips = [_titles(titles, step, inner + 2, style)]  # pictures have a frame of one pixel, hence 2 more
     strips += [_strip(line, titles, size, step, inner + 2, style) for line, size in zip(lines, sizes, strict=True)]
     return _on_paper(stack(strips, inner + 2), legend, style)

@@ -24,7 +24,8 @@ class PanelRow:
         maskige: (3, H, W) float32 in [0, 1], X(labels).
         decoded_maskige: (3, scale * H, scale * W) float32 in [0, 1], generated from the photograph.
         predicted_labels: (H, W) int64 train ids, [0, K).
-        class_probs: (K, H, W) float32, sums to 1 over K.
+        class_probs: (K, H, W) float32, sums to 1 over K; None leaves the doubt undrawn.
+        miou: of this picture alone, in [0, 1], told below the error map; None where nobody measured it.
     """
 
     name: str
@@ -33,7 +34,8 @@ class PanelRow:
     maskige: Tensor | None
     decoded_maskige: Tensor | None
     predicted_labels: Tensor
-    class_probs: Tensor
+    class_probs: Tensor | None
+    miou: float | None = None
 
     def __post_init__(self) -> None:
         """Hold the pictures to one size."""
@@ -55,20 +57,34 @@ class Cell(NamedTuple):
 
 def cells(row: PanelRow, label_space: LabelSpace) -> dict[str, Cell]:
     """Draw a row's pictures, (H, W, 3) uint8 at their own size, by column title, from left to right."""
-    right = share_right(row.labels, row.predicted_labels)
-    doubt = uncertainty(row.class_probs)
-    errors = error_map(row.image, row.labels, row.predicted_labels)
     return {
         "photograph": Cell(to_pixels(row.image), blend=True, caption=row.name),
         "labels": Cell(colour_labels(row.labels, label_space)),
         "maskige": _maskige(row.maskige),
         "decoded maskige": _maskige(row.decoded_maskige),
         "predicted labels": Cell(colour_labels(row.predicted_labels, label_space)),
-        "error map": Cell(errors, caption="no labels" if right is None else f"{100 * right:.1f} % right"),
-        "uncertainty": Cell(heat(doubt), blend=True, caption=f"mean {doubt.mean():.2f}"),
+        "error map": _errors(row),
+        "uncertainty": _doubt(row.class_probs),
     }
 
 
 def _maskige(maskige: Tensor | None) -> Cell:
     """Turn a maskige (3, H, W) float in [0, 1] into a cell; None leaves it empty."""
     return Cell(None if maskige is None else to_pixels(maskige))
+
+
+def _errors(row: PanelRow) -> Cell:
+    """Draw where a row is wrong, and say how much of it is right."""
+    right = share_right(row.labels, row.predicted_labels)
+    caption = "no labels" if right is None else f"{100 * right:.1f} % right"
+    if row.miou is not None:
+        caption = f"mIoU {100 * row.miou:.1f} %, {caption}"
+    return Cell(error_map(row.image, row.labels, row.predicted_labels), caption=caption)
+
+
+def _doubt(class_probs: Tensor | None) -> Cell:
+    """Turn class_probs (K, H, W) float32 into a cell of their entropy; None leaves it empty."""
+    if class_probs is None:
+        return Cell(None)
+    doubt = uncertainty(class_probs)
+    return Cell(heat(doubt), blend=True, caption=f"mean {doubt.mean():.2f}")

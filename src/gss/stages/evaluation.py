@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gss.callbacks.progress import StepProgress
@@ -37,11 +37,7 @@ def evaluate_segmenter(
     Raises:
         ValueError: if the classes or the readout do not fit the checkpoint, or the data are at fault.
     """
-    if datamodule.label_space.names != trained.label_space.names:
-        raise ValueError(
-            f"the checkpoint knows the classes {list(trained.label_space.names)}, "
-            f"but data={datamodule.name} has {list(datamodule.label_space.names)}"
-        )
+    check_classes("the checkpoint", trained.label_space.names, datamodule)
     chosen = trained.readout(readout)
     datamodule.eval_split = split
     record = {"config": trained.config, "prior": trained.prior}
@@ -49,11 +45,32 @@ def evaluate_segmenter(
     trainer = build_trainer(config, [StepProgress()], [])
     trainer.validate(stage, datamodule=datamodule, verbose=False)
     names = trained.label_space.names
-    readouts = {name: _plain(scores(stage.confusion(name).compute(), names)) for name in trained.segmenter.readouts}
+    readouts = {
+        name: plain_scores(scores(stage.confusion(name).compute(), names)) for name in trained.segmenter.readouts
+    }
     ceiling = None if trained.prior is None else scores(stage.confusion("ceiling").compute(), names).miou
     return {**readouts[chosen], "ceiling": ceiling, "readout": chosen, "readouts": readouts}
 
 
-def _plain(result: Scores) -> dict[str, Any]:
-    per_class = {name: None if math.isnan(iou) else iou for name, iou in result.per_class.items()}
+def check_classes(source: str, known: Sequence[str], datamodule: SegmentationDataModule) -> None:
+    """Refuses data of other classes than those that a file, called `source` in the message, was made for.
+
+    Raises:
+        ValueError: with both lists of names.
+    """
+    if list(datamodule.label_space.names) != list(known):
+        raise ValueError(
+            f"{source} knows the classes {list(known)}, "
+            f"but data={datamodule.name} has {list(datamodule.label_space.names)}"
+        )
+
+
+def plain_scores(result: Scores) -> dict[str, Any]:
+    """Scores as JSON holds them."""
+    per_class = {name: or_none(iou) for name, iou in result.per_class.items()}
     return {"miou": result.miou, "macc": result.macc, "aacc": result.aacc, "per_class": per_class}
+
+
+def or_none(figure: float) -> float | None:
+    """The figure, or None where it is undefined (nan), for which JSON has no word."""
+    return None if math.isnan(figure) else figure
