@@ -53,7 +53,7 @@ ROOMS = {
         "stages.run stages.evaluation stages.reconstruction stages.pictures stage_one checkpoints prediction",
         "labels data maskige tokenizer networks measures pipeline artefact assembly stages display callbacks",
     ),
-    "configuration": Room("configuration overrides command_line", ""),
+    "configuration": Room("configuration overrides command_line sweep_table", ""),
     "entries": Room("train evaluate predict convert", "labels display runs configuration conversion"),
 }
 

@@ -29,7 +29,7 @@ TRAINED = {
     "logger": ["none", "csv", "tensorboard", "wandb"],
     "data": ["synthetic", "cityscapes", "camvid", "folder"],
     "debug": ["fast", "overfit"],
-    "experiment": ["camvid_cpu", "camvid_cpu_pixel", "demo", "demo_pixel"],
+    "experiment": ["camvid_cpu", "camvid_cpu_pixel", "demo", "demo_pixel", "maskige_variants"],
 }
 HEAVY = {"backbone": ["convnext_tiny", "resnet50", "swin_tiny"], "fusion": ["paper"]}  # built, and run once at 64x64
 ELSEWHERE = {  # used by tests of another file

@@ -25,6 +25,7 @@ from gss.overrides import check_overrides
 
 RESOLVED = "--resolved"
 RESULT_FILE = "result.json"
+ERROR_FILE = "error.txt"  # what went wrong, where there is no result
 Task = Callable[[DictConfig], dict[str, Any]]
 
 
@@ -76,17 +77,33 @@ def _compose(command: str, config_name: str) -> tuple[Path | None, list[str]]:
     def job(config: DictConfig) -> float | None:
         """What Hydra calls for each composed configuration."""
         saved = Path(HydraConfig.get().runtime.output_dir) / "config.yaml"
-        one_sentence(lambda: _save(config, saved))
         if HydraConfig.get().mode == RunMode.RUN:
+            one_sentence(lambda: _save(config, saved))
             single.append(saved)
             return None
-        if subprocess.run([sys.executable, "-m", f"gss.{command}", RESOLVED, str(saved)], check=False).returncode:
+        if not _run_trial(config, command, saved):
             failed.append(f"{saved.parent.name} ({' '.join(HydraConfig.get().overrides.task)})")
             return float("nan")
         return float(json.loads((saved.parent / RESULT_FILE).read_text())["objective"])
 
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)()
     return (single[0] if single else None), failed
+
+
+def _run_trial(config: DictConfig, command: str, saved: Path) -> bool:
+    """Runs one trial of a sweep in a process of its own; tells whether it left a result, or else an error."""
+    result, error = saved.with_name(RESULT_FILE), saved.with_name(ERROR_FILE)
+    for stale in (result, error):  # a sweep may be repeated in the same folder
+        stale.unlink(missing_ok=True)
+    try:
+        _save(config, saved)
+    except ValueError as mistake:  # of this trial; the others may be complete
+        error.write_text(f"{mistake}\n")
+        return False
+    code = subprocess.run([sys.executable, "-m", f"gss.{command}", RESOLVED, str(saved)], check=False).returncode
+    if code and not error.is_file():
+        error.write_text(f"ended with exit code {code}\n")
+    return not code
 
 
 def _save(config: DictConfig, saved: Path) -> None:
@@ -110,7 +127,12 @@ def _run_saved(task: Task, saved: Path) -> None:
     config = OmegaConf.load(saved)
     assert isinstance(config, DictConfig)
     OmegaConf.set_struct(config, True)
-    result = task(config)
+    try:
+        result = task(config)
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        saved.with_name(ERROR_FILE).write_text(f"{kind}{' '.join(str(error).split())}\n")
+        raise
     if is_first_process():
         (saved.parent / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
 

@@ -168,6 +168,14 @@ def test_a_sweep_goes_on_after_a_trial_that_fails_and_names_it(start, tiny_scene
     assert [(sweep / str(trial) / "result.json").is_file() for trial in range(3)] == [True, False, True]
     fine, coarse = (json.loads((sweep / trial / "result.json").read_text())["objective"] for trial in "02")
     assert fine > coarse  # longer patches say less: each trial had its own value
+    trials = json.loads((sweep / "sweep.json").read_text())
+    assert [trial["varied"] for trial in trials] == [{"tokenizer.stride": stride} for stride in ("8", "7", "16")]
+    assert [trial["result"].get("val/ceiling") for trial in trials] == [fine, None, coarse]
+    assert "does not divide into tokens of stride 7" in trials[1]["error"]
+    told = re.findall(r"trial (\d): (.*)$", ended.stdout, re.M)  # one closing line each
+    assert [number for number, _ in told] == ["0", "1", "2"]
+    assert told[1][1] == f"failed: {trials[1]['error']}"
+    assert (sweep / "sweep.md").read_text().startswith("| trial | tokenizer.stride | mIoU |")
 
 
 STEPS = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: %s, every_n_train_steps: 1, save_top_k: -1}"
