@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,15 +14,22 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-from bench import confusion_matrix, nearest_colour
+from bench import confusion_matrix, dvae_decoding, label_tokens, nearest_colour
 from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
+from gss.tokenizer.dalle import DalleDVAE
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "bench.py"
 ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
     "nearest_colour_19": 20.0,
-    "nearest_colour_19_memory": 3.0,
+    "nearest_colour_19_memory": 10.0,
     "nearest_colour_150": 20.0,
-    "nearest_colour_150_memory": 25.0,
+    "nearest_colour_150_memory": 50.0,
+    "dvae_first_layer_memory": 4.0,
+    "dvae_decoding_memory": 4.0,
+    "tokens_patches_1": 50.0,
+    "tokens_vqvae_1": 50.0,
+    "tokens_patches_8": 50.0,
+    "tokens_vqvae_8": 50.0,
     "confusion_matrix": 10.0,
     "generation_argmax": 1 / 1.5,
     "generation_expected": 1 / 1.5,
@@ -105,6 +112,31 @@ def test_a_wrong_nearest_colour_is_not_timed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(nearest_colour, "NearestColourTable", lambda colours: lambda maskige: torch.zeros(1, 64, 64))
     with pytest.raises(AssertionError, match="labels differ away from ties, K=19"):
         nearest_colour.measure(QUICK)
+
+
+def test_a_wrong_decoding_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dvae_decoding, "filled_dvae", lambda: DalleDVAE(vocab_size=12, hidden=8, code_dim=6).eval())
+    monkeypatch.setattr(dvae_decoding, "_codes", lambda decoder, tokens: torch.zeros(*tokens.shape[:1], 6, 5, 3))
+    with pytest.raises(AssertionError, match="not close"):
+        dvae_decoding.measure(QUICK)
+
+
+def test_the_published_form_of_decoding_is_the_networks_own() -> None:
+    torch.manual_seed(0)
+    dvae = DalleDVAE(vocab_size=12, hidden=8, code_dim=6)
+    dvae.load_state_dict(dvae.state_dict())
+    tokens = torch.randint(12, (2, 3, 4))
+    with torch.inference_mode():
+        assert dvae_decoding.one_hot_codes(dvae.decoder, tokens).shape == (2, 6, 3, 4)
+        published = dvae_decoding.published_decoding(dvae.decoder, tokens)
+        torch.testing.assert_close(dvae.decode(tokens).maskige, published)
+
+
+def test_a_grid_of_another_stride_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.zeros(1, label_tokens.SIDE, label_tokens.SIDE, dtype=torch.int64)
+    fine = SimpleNamespace(encode=lambda labels: labels[:, ::4, ::4])
+    with pytest.raises(AssertionError, match="drawn: not one token per 8x8 pixels"):
+        label_tokens._row("drawn", fine, fine, labels, QUICK)
 
 
 def test_a_wrong_miou_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Reading labels off a maskige: our table of all 8-bit colours against distances to every colour."""
+"""Reading labels off a maskige: our table of blocks of 8-bit colours against distances to every colour."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from gss.maskige.palette import max_distance_palette
 
 SIZE = (512, 512)
 NOISE = 12.0  # standard deviation in 8-bit steps: a decoded maskige is never clean
-TABLE_BYTES = 1 << 24  # one class for each 8-bit colour; built once per palette, then held
 TIME_BAR = 20.0
-MEMORY_BARS = {19: 3.0, 150: 25.0}
+MEMORY_BARS = {19: 10.0, 150: 50.0}
 
 
 def measure(effort: Effort) -> list[Row]:
@@ -71,6 +70,6 @@ def _measure(num_classes: int, effort: Effort) -> list[Row]:
         return broadcast(maskige, colours)
 
     name = f"nearest_colour_{num_classes}"
-    held = peak_memory(ours) + TABLE_BYTES / MIB
+    held = peak_memory(ours) + table.num_bytes / MIB  # the table is built once per palette, then held
     memory = Row(f"{name}_memory", (held,), (peak_memory(other),), "MiB", MEMORY_BARS[num_classes])
     return [time_in_turn(name, ours, other, TIME_BAR, effort), memory]

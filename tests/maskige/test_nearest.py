@@ -32,6 +32,20 @@ def test_the_table_gives_the_argmin_of_the_broadcast_form(palette, num_colours):
     assert found[clear].equal(expected[clear])
 
 
+def test_every_part_of_the_colour_cube_is_answered():
+    colours = max_distance_palette(40).colours
+    anywhere = torch.rand(1, 3, 210, 210, generator=torch.Generator().manual_seed(1))  # more than are looked up at once
+    expected, clear = broadcast_argmin(anywhere, colours)
+    assert NearestColourTable(colours)(anywhere)[clear].equal(expected[clear])
+
+
+def test_answers_that_a_whole_block_shares_are_stored_once():
+    one, two = (NearestColourTable(torch.tensor(colours)) for colours in ([[0.5] * 3], [[0.0] * 3, [1.0, 0.0, 0.0]]))
+    blocks = 64**3 * 4  # bytes: 32 bits for each of the 4x4x4 blocks
+    assert one.num_bytes == blocks + 64
+    assert two.num_bytes == blocks + 2 * 64  # the border between 127 and 128 is one of blocks too
+
+
 def test_of_equally_near_colours_the_first_is_taken():
     colours = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     reddish = torch.tensor([0.8, 0.1, 0.1])[None, :, None, None]

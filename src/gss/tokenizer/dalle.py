@@ -125,7 +125,7 @@ class DalleDVAE(Tokenizer):
     def decode(self, tokens: Tensor) -> Decoded:
         """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32 in [0, 1]."""
         self._check_filled()
-        return Decoded(self.decoder(self.decoder.codebook(tokens).movedim(-1, 1)))
+        return self._decode_codes(self.decoder.codebook(tokens).movedim(-1, 1))
 
     def decode_expected(self, token_probs: Tensor) -> Decoded:
         """The decoder on the expected code under token_probs (B, V, h, w) float: a maskige (B, 3, H, W) float32."""
@@ -133,11 +133,15 @@ class DalleDVAE(Tokenizer):
         with full_precision(token_probs):
             codes = self.decoder.codebook.weight.T.expand(len(token_probs), -1, -1)
             expected = codes @ token_probs.float().flatten(2)
-        return Decoded(self.decoder(expected.unflatten(2, token_probs.shape[2:])))
+        return self._decode_codes(expected.unflatten(2, token_probs.shape[2:]))
 
     def log_usage(self) -> Tensor:
         """Log of each token's share of the counted cells, smoothed: (V,) float32; uniform before `fit`."""
         return self.log_frequency
+
+    def _decode_codes(self, codes: Tensor) -> Decoded:
+        """(B, code_dim, h, w) float to pictures, one by one: the decoder's last maps are 256 channels at full size."""
+        return Decoded(torch.cat([self.decoder(picture[None]) for picture in codes]))
 
     def _check_filled(self) -> None:
         if not self._filled:

@@ -33,12 +33,19 @@ class ResidualBlock(nn.Module):
         )
         self.shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) float to (B, C', H, W)."""
-        residual = features
-        for convolution in self.convolutions:
-            residual = convolution(residual.relu())
-        return torch.as_tensor(self.shortcut(features) + self.gain * residual)
+    def forward(self, features: Tensor, doubled: bool = False) -> Tensor:
+        """(B, C, H, W) float to (B, C', H, W), or to (B, C', 2 H, 2 W) as if the input had been doubled before.
+
+        Repeating pixels commutes with 1x1 convolutions, so those of a doubled input run before the doubling: a quarter
+        of the work, and the widest map is never held at the larger size.
+        """
+        first, *others = self.convolutions
+        residual, shortcut = first(features.relu()), self.shortcut(features)
+        if doubled:
+            residual, shortcut = (nn.functional.interpolate(part, scale_factor=2.0) for part in (residual, shortcut))
+        for convolution in others:
+            residual = convolution(residual.relu_())
+        return torch.as_tensor(residual.mul_(self.gain).add_(shortcut))
 
 
 class DVAEEncoder(nn.Module):
@@ -84,8 +91,10 @@ class DVAEDecoder(nn.Module):
         Of the six output channels the first three are the logit means; the others, log-scales, are not used.
         """
         features = codes + self.code_bias[:, None, None]
-        for number, group in enumerate(self.groups):
-            features = group(nn.functional.interpolate(features, scale_factor=2.0) if number else features)
+        for number, (first, *others) in enumerate(self.groups):
+            features = first(features, doubled=number > 0)
+            for block in others:
+                features = block(features)
         return unmap_pixels(self.output(features.relu())[:, :3].float().sigmoid())
 
 
