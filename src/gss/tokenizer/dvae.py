@@ -91,10 +91,10 @@ class DVAEDecoder(nn.Module):
         Of the six output channels the first three are the logit means; the others, log-scales, are not used.
         """
         features = codes + self.code_bias[:, None, None]
-        for number, (first, *others) in enumerate(self.groups):
-            features = first(features, doubled=number > 0)
-            for block in others:
-                features = block(features)
+        for number, group in enumerate(self.groups):
+            assert isinstance(group, nn.Sequential)
+            for place, block in enumerate(group):
+                features = block(features, doubled=number > 0 and place == 0)
         return unmap_pixels(self.output(features.relu())[:, :3].float().sigmoid())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from gss.data.ade20k_classes import CLASSES
 
 _KINDS = {
@@ -32,6 +34,7 @@ _OUTDOORS = (
 )
 
 
+@cache
 def kinds() -> tuple[str, ...]:
     """The kind of each class, in the order of the file ids 1 to 150."""
     table = {name: kind for kind, names in _KINDS.items() for name in _listed(names)}

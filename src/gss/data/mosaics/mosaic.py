@@ -56,11 +56,11 @@ def _front_to_back(counts: NDArray[np.int64]) -> list[int]:
     found = np.flatnonzero(counts).tolist()
     backdrop = max((label_id for label_id in found if _kind(label_id) == "slab"), key=lambda i: counts[i], default=None)
 
-    def place(label_id: int) -> tuple[bool, int, int]:
+    def _place(label_id: int) -> tuple[bool, int, int]:
         layer = next(number for number, layer in enumerate(_LAYERS) if _kind(label_id) in layer)
         return label_id == backdrop, layer, int(counts[label_id])
 
-    return sorted(found, key=place)
+    return sorted(found, key=_place)
 
 
 def _kind(label_id: int) -> str:
@@ -70,10 +70,9 @@ def _kind(label_id: int) -> str:
 def _score(rng: np.random.Generator, size: tuple[int, int], label_id: int) -> Field:
     """The gauge of a class (H, W) float32: of several shapes the nearest, each of its own size."""
     kind = _kind(label_id)
-    rows = (np.arange(size[0], dtype=np.float32)[:, None] + 0.5) / size[0]
-    columns = (np.arange(size[1], dtype=np.float32)[None] + 0.5) / size[0]
+    rows, columns = (((np.arange(side) + 0.5) / size[0]).astype(np.float32) for side in size)
     shapes = [
-        GAUGES[kind](rng, rows, columns) / np.float32(rng.uniform(0.5, 1) if INSTANCES[kind] > 1 else 1)
+        GAUGES[kind](rng, rows[:, None], columns[None]) / np.float32(rng.uniform(0.5, 1) if INSTANCES[kind] > 1 else 1)
         for _ in range(int(rng.integers(1, INSTANCES[kind] + 1)))
     ]
     return np.asarray(np.minimum.reduce(shapes), np.float32)
@@ -88,4 +87,4 @@ def _paint(rng: np.random.Generator, ids: NDArray[np.uint8]) -> NDArray[np.uint8
     texture = Noise(rng).cloud(rows * coarseness / 32, columns * coarseness / 32, 24)
     light = rng.uniform(0.75, 1.1) + rng.uniform(-0.25, 0.25) * rows + rng.uniform(-0.2, 0.2) * columns
     shaded = (0.6 * colours[ids] + 50) * (light * (1 + 0.12 * texture))[..., None]
-    return np.clip(shaded + rng.normal(0, 5, ids.shape)[..., None], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(shaded + rng.normal(0, 5, ids.shape)[..., None], 0, 255), np.uint8)
