@@ -160,7 +160,8 @@ def test_a_command_starts_the_second_process_itself(start, tiny_scenes, tiny_net
 @pytest.mark.slow
 def test_a_sweep_goes_on_after_a_trial_that_fails_and_names_it(start, tiny_scenes, tiny_network, tmp_path):
     tiny, sweep = (*tiny_scenes, *tiny_network), tmp_path / "sweep"
-    ended = start("train", "-m", "stage=prior", *tiny, "tokenizer.stride=8,7,16", f"hydra.sweep.dir={sweep}")
+    swept = ("maskige.scale=2", "tokenizer.stride=8,7,16", f"hydra.sweep.dir={sweep}")  # 7 pixels are no 3.5 twice
+    ended = start("train", "-m", "stage=prior", *tiny, *swept)
     assert ended.returncode == 1
     assert re.search(r"^error: 1 of the sweep's runs failed: 1 \(.*tokenizer\.stride=7.*\)$", ended.stderr, re.M)
     strides = [OmegaConf.load(sweep / str(trial) / "config.yaml").tokenizer.stride for trial in range(3)]
@@ -171,7 +172,7 @@ def test_a_sweep_goes_on_after_a_trial_that_fails_and_names_it(start, tiny_scene
     trials = json.loads((sweep / "sweep.json").read_text())
     assert [trial["varied"] for trial in trials] == [{"tokenizer.stride": stride} for stride in ("8", "7", "16")]
     assert [trial["result"].get("val/ceiling") for trial in trials] == [fine, None, coarse]
-    assert "does not divide into tokens of stride 7" in trials[1]["error"]
+    assert trials[1]["error"] == "maskige.scale=2 must be a positive divisor of tokenizer.stride=7"
     told = re.findall(r"trial (\d): (.*)$", ended.stdout, re.M)  # one closing line each
     assert [number for number, _ in told] == ["0", "1", "2"]
     assert told[1][1] == f"failed: {trials[1]['error']}"

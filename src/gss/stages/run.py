@@ -126,6 +126,10 @@ def _run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -
         with stage.effort.timed():
             _fit(trainer, stage, parts.datamodule, config["resume"])
     figures = _validate(trainer, stage, parts.datamodule)
+    if math.isnan(figures["val/ceiling"]):
+        raise ValueError(
+            "no validation pixel is labelled, so there is no ceiling: check the ignored ids in data.label_space"
+        )
     if trainer.is_global_zero:
         stage.artefact(figures).save(config["prior"])
         log.info("stage=prior: ceiling %.4f, artefact %s", figures["val/ceiling"], config["prior"])

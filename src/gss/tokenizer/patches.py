@@ -47,6 +47,7 @@ class PatchDictionary(Tokenizer):
     ) -> None:
         super().__init__()
         self.stride, self.vocab_size = stride, vocab_size
+        self._most = vocab_size
         self.iterations, self.max_patches = iterations, max_patches
         self.count_power, self.seed = count_power, seed
         for name in ("class_probs", "log_frequency", "colours", "ignore_colour"):
@@ -163,6 +164,12 @@ class PatchDictionary(Tokenizer):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         # the buffers' sizes are known only to the fit, so they come from the weights
+        held = len(state_dict.get(f"{prefix}log_frequency", ()))
+        if held > self._most:
+            raise ValueError(
+                f"the dictionary has {held} patches, but tokenizer.vocab_size is {self._most}: set "
+                f"tokenizer.vocab_size={held}, or run stage=prior again"
+            )
         for name, _ in self.named_buffers(recurse=False):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
