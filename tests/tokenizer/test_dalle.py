@@ -142,6 +142,16 @@ def test_uncertain_tokens_decode_as_the_published_first_convolution_mixes_them(l
     assert loaded.decode_expected(token_probs).class_probs is None
 
 
+def test_gradients_pass_the_decoder_as_they_pass_the_published_one(loaded, tensors):
+    token_probs = torch.rand(2, 12, 2, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
+    found, expected = token_probs.clone().requires_grad_(), token_probs.clone().requires_grad_()
+    loaded.decode_expected(found).maskige.square().sum().backward()
+    mixed = published_layers(tensors["decoder"], expected, doubled)["output"][:, :3]
+    ((mixed.sigmoid() - 0.1) / 0.8).clip(0, 1).square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-6)
+    assert found.grad.abs().max() > 1e-3
+
+
 def test_the_published_sizes_have_the_published_numbers_of_parameters():
     with torch.device("meta"):
         encoder, decoder = DVAEEncoder(DVAELayout()), DVAEDecoder(DVAELayout())

@@ -11,7 +11,7 @@ from torch import Tensor
 SIDE = 32  # the colour cube is scored in cells of this side: few colours compete in each, and memory is bounded
 BLOCK = 4  # side of a block, within which most colours have one and the same answer; as bits:
 BITS = 2
-CHUNK = 1 << 15  # pixels looked up at once: their steps stay in the processor's cache
+CHUNK = 1 << 15  # pixels looked up at once on a CPU: their steps stay in its cache
 
 
 class BlockTable(NamedTuple):
@@ -59,8 +59,9 @@ class NearestColourTable:
         if self._table.block.device != maskige.device:
             self._table = self._table.to(maskige.device)
         rows = torch.empty(maskige[:, 0].shape, dtype=torch.int64, device=maskige.device)
+        chunk = CHUNK if maskige.device.type == "cpu" else maskige[0, 0].numel()
         for picture, found in zip(maskige.flatten(2), rows.flatten(1), strict=True):
-            for pixels, part in zip(picture.split(CHUNK, dim=1), found.split(CHUNK), strict=True):
+            for pixels, part in zip(picture.split(chunk, dim=1), found.split(chunk), strict=True):
                 part.copy_(_look_up(pixels, self._table))
         return rows
 
