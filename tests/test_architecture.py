@@ -34,7 +34,10 @@ ROOMS = {
     "data": Room("data", "labels"),
     "maskige": Room("maskige", "labels"),  # maskige, tokenizer and networks do not meet:
     "tensor_file": Room("tensor_file", ""),
-    "tokenizer": Room("tokenizer", "labels tensor_file"),  # measures, pipeline and assembly bring them together
+    "published": Room("conversion.published", ""),  # where others' weights are found, as error messages say it
+    "tokenizer": Room(
+        "tokenizer", "labels tensor_file published"
+    ),  # measures, pipeline and assembly bring them together
     "networks": Room("networks", "labels"),
     "measures": Room(
         "targets balance losses metrics neighbourhood boundaries third_class inference",
@@ -47,14 +50,14 @@ ROOMS = {
     # what is shown to people
     "display": Room("panels tables progress overlay", "labels"),
     "callbacks": Room("callbacks", "labels display"),
-    "conversion": Room("conversion", "tokenizer tensor_file"),  # published weights -> safetensors
+    "conversion": Room("conversion", "tokenizer tensor_file published"),  # published weights -> safetensors
     # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
     "runs": Room(
         "stages.run stages.evaluation stages.reconstruction stages.pictures stage_one checkpoints prediction",
         "labels data maskige tokenizer networks measures pipeline artefact assembly stages display callbacks",
     ),
     "configuration": Room("configuration overrides command_line sweep_table", ""),
-    "entries": Room("train evaluate predict convert", "labels display runs configuration conversion"),
+    "entries": Room("train evaluate predict convert", "labels display runs configuration conversion published"),
 }
 
 HYDRA = f"{ROOMS['configuration'].modules} {ROOMS['entries'].modules}"

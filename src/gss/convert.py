@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gss.command_line import one_sentence
-from gss.conversion.published import find_dalle
+from gss.conversion.published import DALLE_PLACE, find_dalle
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="gss-convert",
         description="Turns published weights into safetensors without executing anything that is in them.",
-        epilog="dalle: encoder.pkl and decoder.pkl of OpenAI's DALL-E dVAE, from https://cdn.openai.com/dall-e/.",
+        epilog=f"dalle: encoder.pkl and decoder.pkl of OpenAI's DALL-E dVAE, from {DALLE_PLACE}.",
     )
     parser.add_argument("kind", choices=["dalle"], help="whose weights")
     parser.add_argument(

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gss.conversion.published import DALLE_PLACE
 from gss.tensor_file import read_tensors, tensor_bytes
 from gss.tokenizer.dvae_layout import DVAELayout
 
 FORMAT = "gss-dalle/1"
 HOW_TO_GET = (
-    "tokenizer=dalle needs OpenAI's dVAE: put encoder.pkl and decoder.pkl from https://cdn.openai.com/dall-e/ "
-    "(the links of github.com/openai/DALL-E) into one FOLDER, run `python -m gss.convert dalle FOLDER`, and give "
-    "tokenizer.weights=FOLDER/dalle.safetensors"
+    f"tokenizer=dalle needs OpenAI's dVAE: put encoder.pkl and decoder.pkl from {DALLE_PLACE} into one FOLDER, run "
+    "`python -m gss.convert dalle FOLDER`, and give tokenizer.weights=FOLDER/dalle.safetensors"
 )
 
 
