@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from gss.tokenizer.counting import count_tokens
 from gss.tokenizer.dalle_weights import HOW_TO_GET, DalleWeights
 from gss.tokenizer.dvae import DVAEDecoder, DVAEEncoder
 from gss.tokenizer.dvae_layout import STRIDE, DVAELayout
@@ -88,8 +89,6 @@ class DalleDVAE(Tokenizer):
     ) -> None:
         """Reads the weights, then counts the tokens of the first training maskiges.
 
-        A cell counts where it covers a labelled pixel; half a cell is added to every token, so none is impossible.
-
         Args:
             maskiges: pictures (B, 3, H, W) float32 in [0, 1].
             colours: not used: the dVAE knows no palette.
@@ -100,16 +99,7 @@ class DalleDVAE(Tokenizer):
             ValueError: if there are no weights to read.
         """
         self.load_weights()
-        counts, done = torch.full_like(self.log_frequency, 0.5), 0
-        for maskige in maskiges:
-            kept = maskige[: self.usage_pictures - done].to(counts.device)
-            labelled = (kept - ignore_colour.to(kept)[:, None, None]).abs().amax(1) > 1e-4
-            counted = nn.functional.max_pool2d(labelled.float(), self.stride) > 0
-            counts += self.encode(kept)[counted].bincount(minlength=self.vocab_size)
-            done += len(kept)
-            on_iteration(done)
-            if done >= self.usage_pictures:
-                break
+        counts = count_tokens(self, maskiges, ignore_colour.to(self.log_frequency), self.usage_pictures, on_iteration)
         self.log_frequency = (counts / counts.sum()).log()
 
     def encode(self, maskige: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gss.tokenizer.protocol import Decoded, Reconstruction, Tokenizer, check_divisible, full_precision
+from gss.tokenizer.latent import LatentTokenizer
 from gss.tokenizer.quantizers import build_quantizer
 
 
-class VQVAE(Tokenizer):
+class VQVAE(LatentTokenizer):
     """Convolutional encoder, quantizer, convolutional decoder (van den Oord et al., 2017).
 
     Args:
@@ -29,8 +29,6 @@ class VQVAE(Tokenizer):
     Raises:
         ValueError: if `stride` is not a power of two from 2 on, or the quantizer cannot have V codes.
     """
-
-    trainable = True
 
     def __init__(
         self,
@@ -53,41 +51,13 @@ class VQVAE(Tokenizer):
         self.encoder = _encoder(stride.bit_length() - 1, hidden, self.quantizer.dim, num_blocks)
         self.decoder = _decoder(stride.bit_length() - 1, hidden, self.quantizer.dim, num_blocks)
 
-    @property
-    def codebook(self) -> Tensor:
-        """The codes: (V, D) float32."""
-        return self.quantizer.codebook
+    def encode_latent(self, maskige: Tensor) -> Tensor:
+        """The convolutions' output: (B, 3, H, W) float in [0, 1] to (B, D, h, w) float32."""
+        return torch.as_tensor(self.encoder(maskige * 2 - 1))
 
-    def log_usage(self) -> Tensor:
-        """Log of each code's share of the cells of recent training steps: (V,) float32, finite."""
-        return self.quantizer.log_usage()
-
-    def encode(self, maskige: Tensor) -> Tensor:
-        """The quantizer's code of each cell: (B, 3, H, W) float in [0, 1] to (B, h, w) int64 in [0, V)."""
-        check_divisible(maskige, self.stride)
-        with full_precision(maskige):
-            return self.quantizer.encode(self.encoder(maskige * 2 - 1))
-
-    def decode(self, tokens: Tensor) -> Decoded:
-        """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32."""
-        return self._decode_latent(self.codebook[tokens].movedim(-1, 1))
-
-    def decode_expected(self, token_probs: Tensor) -> Decoded:
-        """The decoder on the expected code under token_probs (B, V, h, w) float: a maskige (B, 3, H, W) float32."""
-        with full_precision(token_probs):
-            expected = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.codebook)
-        return self._decode_latent(expected)
-
-    def reconstruct(self, maskige: Tensor) -> Reconstruction:
-        """One training pass with straight-through gradients: (B, 3, H, W) float in [0, 1] to the same."""
-        check_divisible(maskige, self.stride)
-        with full_precision(maskige):  # so that training and `encode` agree on the tokens
-            result = self.quantizer(self.encoder(maskige * 2 - 1))
-        return Reconstruction(self._decode_latent(result.latent).maskige, result.tokens, result.commitment)
-
-    def _decode_latent(self, latent: Tensor) -> Decoded:
+    def decode_latent(self, latent: Tensor) -> Tensor:
         """Codes (B, D, h, w) float to a maskige (B, 3, H, W) float32 in [0, 1]."""
-        return Decoded(self.decoder(latent).float().sigmoid())
+        return torch.as_tensor(self.decoder(latent)).float().sigmoid()
 
 
 class _Residual(nn.Module):
