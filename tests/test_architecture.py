@@ -69,6 +69,7 @@ OUTSIDE = {  # a package that not everybody may know -> the modules below `gss` 
     "albumentations": "data",
     "timm": "networks",
     "vector_quantize_pytorch": "tokenizer",
+    "diffusers": "tokenizer.diffusers_network",
     "wandb": "",  # a logger is spoken to through Lightning's interface
     "tensorboard": "",
     "torch.utils.tensorboard": "",

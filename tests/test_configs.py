@@ -19,7 +19,7 @@ from gss.train import train
 # group -> options that are trained for two steps
 TRAINED = {
     "stage": ["prior", "conditioning"],
-    "tokenizer": ["patches", "vqvae", "vqvae_fsq", "vqvae_lfq", "dalle"],
+    "tokenizer": ["patches", "vqvae", "vqvae_fsq", "vqvae_lfq", "dalle", "vqgan", "kl"],
     "maskige": ["ff", "ff_random", "ff_dataset"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
@@ -123,6 +123,8 @@ def test_a_maskige_at_twice_the_size_of_odd_photographs_trains(compose_tiny, tmp
 
 @pytest.mark.parametrize("option", TRAINED["tokenizer"])
 def test_tokenizers_train(compose_tiny, tmp_path, tiny_dvae, option):
+    if option in ("vqgan", "kl"):
+        pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
     run_both(compose_tiny, tmp_path, f"tokenizer={option}", *(tiny_dvae if option == "dalle" else ()))
 
 

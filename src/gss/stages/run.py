@@ -123,6 +123,7 @@ def _run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -
     commitment = config["stage"]["commitment_weight"]
     stage = PriorStage(autoencoder, label_space, parts.optimisation, record, commitment)
     if autoencoder.tokenizer.trainable:
+        autoencoder.tokenizer.load_weights()
         with stage.effort.timed():
             _fit(trainer, stage, parts.datamodule, config["resume"])
     figures = _validate(trainer, stage, parts.datamodule)

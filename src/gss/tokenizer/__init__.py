@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from gss.tokenizer.dalle import DalleDVAE
+from gss.tokenizer.kl import KLAutoencoder
 from gss.tokenizer.patches import PatchDictionary
 from gss.tokenizer.protocol import Tokenizer
+from gss.tokenizer.vqgan import VQGAN
 from gss.tokenizer.vqvae import VQVAE
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {"patches": PatchDictionary, "vqvae": VQVAE, "dalle": DalleDVAE}
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "patches": PatchDictionary,
+    "vqvae": VQVAE,
+    "dalle": DalleDVAE,
+    "vqgan": VQGAN,
+    "kl": KLAutoencoder,
+}
 
 
 def build_tokenizer(name: str, **settings: Any) -> Tokenizer:

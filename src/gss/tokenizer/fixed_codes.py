@@ -42,10 +42,12 @@ class FiniteScalarCodes(_FixedCodes):
     Args:
         levels: of each dimension; their product is V, their number D.
         decay: of the counted usage.
+        even: bound by cutting off at -1 and 1, with evenly spaced levels from the one to the other, for a latent that
+            means something between the levels; otherwise by tanh, for one that only has to be told apart.
     """
 
-    def __init__(self, levels: Sequence[int], decay: float) -> None:
-        layer = FSQ(list(levels))
+    def __init__(self, levels: Sequence[int], decay: float, even: bool = False) -> None:
+        layer = FSQ(list(levels), preserve_symmetry=even, bound_hard_clamp=even)
         super().__init__(len(levels), int(layer.codebook_size), decay)
         self.layer = layer
 

@@ -42,7 +42,7 @@ class Reconstruction:
 class Tokenizer(nn.Module, ABC):
     """Turns a maskige into tokens and tokens into a maskige.
 
-    A class sets `trainable`: True is trained by gradient on `reconstruct`, False is fitted once by `fit`.
+    `trainable` says how it learns: True is trained by gradient on `reconstruct`, False is fitted once by `fit`.
     """
 
     stride: int
@@ -64,6 +64,13 @@ class Tokenizer(nn.Module, ABC):
     @abstractmethod
     def log_usage(self) -> Tensor:
         """Log of each token's share of the training cells: (V,) float32."""
+
+    def load_weights(self) -> None:
+        """Reads the published weights that the settings name; called once, before the tokenizer is trained or fitted.
+
+        Raises:
+            ValueError: if they are missing, damaged, or of another layout.
+        """
 
     def fit(
         self,

@@ -46,6 +46,14 @@ class MovingAverageCodes(Quantizer):
         """The library's own moving average: (V,) float32."""
         return torch.as_tensor(self.layer._codebook.cluster_size.flatten())
 
+    def start_from(self, codes: Tensor) -> None:
+        """Takes over codes (V, D) float32, instead of choosing them from the first batch."""
+        held = self.layer._codebook
+        held.embed.copy_(codes)
+        held.embed_avg.copy_(codes)
+        held.cluster_size.fill_(1)
+        held.initted.fill_(True)
+
     def encode(self, latent: Tensor) -> Tensor:
         """Nearest code by Euclidean distance: (B, D, h, w) float32 to (B, h, w) int64 in [0, V)."""
         codes, rows = self.codebook, latent.movedim(1, -1)
