@@ -16,6 +16,7 @@ from gss.maskige.transform import MaskigeTransform
 from gss.stages.prior import PriorStage
 from gss.stages.run import build_trainer
 from gss.third_class import blurred_third_class_rate
+from gss.tokenizer import build_tokenizer
 
 
 def mean_iou(predicted, labels):
@@ -88,6 +89,35 @@ def test_a_published_tokenizer_without_weights_stops_with_the_way_to_them(run_ti
         run_tiny(
             tmp_path, "stage=prior", "tokenizer=dalle", "tokenizer.hidden=8", f"prior={tmp_path / 'p.safetensors'}"
         )
+
+
+KL = ("tokenizer=kl", "tokenizer.network.block_out_channels=[8,8,8,8]", "tokenizer.vocab_size=12")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_folder_of_diffusers_is_where_a_stage_begins(run_tiny, tmp_path, keep, frozen):
+    pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
+    network = {"block_out_channels": [8] * 4, "norm_num_groups": 8, "mid_block_add_attention": False}
+    published = build_tokenizer("kl", vocab_size=12, network={**network, "scaling_factor": 1.0}).network
+    published.save_pretrained(tmp_path / "weights")
+    path, choice = tmp_path / "prior.safetensors", f"tokenizer.frozen={str(frozen).lower()}"
+    own = ("stage=prior", *KL, f"tokenizer.weights={tmp_path / 'weights'}", choice, f"prior={path}")
+    run_tiny(tmp_path / "run", *own, callbacks=(keep,))
+    assert keep.steps == (0 if frozen else 2)
+    held = load_autoencoder(PriorArtefact.load(path)).tokenizer.network.state_dict()
+    moved = [(held[name] - tensor).abs().max().item() for name, tensor in published.state_dict().items()]
+    assert max(moved) == 0 if frozen else 0 < max(moved) < 0.01  # two small steps away
+
+
+@pytest.mark.parametrize("frozen", ["true", "false"])
+def test_a_folder_without_weights_stops_before_the_first_step(run_tiny, tmp_path, keep, frozen):
+    pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
+    own = (*KL, f"tokenizer.weights={tmp_path}", f"tokenizer.frozen={frozen}", f"prior={tmp_path / 'p.safetensors'}")
+    with pytest.raises(
+        ValueError, match=r"there is no config\.json and no diffusion_pytorch_model\.safetensors in token"
+    ):
+        run_tiny(tmp_path / "run", "stage=prior", *own, callbacks=(keep,))
+    assert (keep.steps, keep.validations) == (0, 0)
 
 
 TOKENIZERS = {
