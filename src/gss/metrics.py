@@ -49,13 +49,24 @@ class ConfusionMatrix(Metric):
 
     def update(self, predicted_labels: Tensor, labels: Tensor) -> None:
         """Adds a batch: two (B, H, W) int64; predicted in [0, K), labels in [0, K) or 255, which is left out."""
-        cell = labels * self.num_classes + predicted_labels  # ignored pixels count beyond the K x K cells
-        counts = torch.bincount(cell.flatten(), minlength=(IGNORE + 1) * self.num_classes)
-        self.matrix += counts[: self.num_classes**2].view(self.num_classes, self.num_classes)
+        self.matrix += confusion_counts(predicted_labels, labels, self.num_classes)
 
     def compute(self) -> Tensor:
         """The matrix (K, K) int64, true class by row."""
         return self.matrix
+
+
+def confusion_counts(predicted_labels: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Counts (K, K) int64 of one batch, true class by row, in this process alone.
+
+    Args:
+        predicted_labels: (..., H, W) int64 in [0, K).
+        labels: (..., H, W) int64 in [0, K) or 255, which is left out.
+        num_classes: K.
+    """
+    cell = labels * num_classes + predicted_labels  # ignored pixels count beyond the K x K cells
+    counts = torch.bincount(cell.flatten(), minlength=(IGNORE + 1) * num_classes)
+    return counts[: num_classes**2].view(num_classes, num_classes)
 
 
 def scores(matrix: Tensor, names: Sequence[str]) -> Scores:

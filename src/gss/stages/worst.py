@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from gss.labels import LabelSpace
-from gss.metrics import ConfusionMatrix, scores
+from gss.metrics import confusion_counts, scores
 from gss.stages.base import Batch
 
 
@@ -77,6 +77,5 @@ class WorstReconstructions(Callback):
 
     def _miou(self, labels: Tensor, predicted_labels: Tensor) -> float:
         """Mean IoU in [0, 1] over the classes that occur in one picture, (H, W) int64 both."""
-        matrix = ConfusionMatrix(self.label_space.num_classes)
-        matrix.update(predicted_labels, labels)
-        return scores(matrix.compute(), self.label_space.names).miou
+        counts = confusion_counts(predicted_labels, labels, self.label_space.num_classes)
+        return scores(counts, self.label_space.names).miou
