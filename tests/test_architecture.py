@@ -32,13 +32,14 @@ ROOMS = {
     # the way of the data: each room knows only rooms above it
     "labels": Room("labels", ""),
     "data": Room("data", "labels"),
-    "maskige": Room("maskige", "labels"),  # maskige, tokenizer and networks do not meet:
+    "window_attention": Room("window_attention", ""),
+    "maskige": Room("maskige", "labels window_attention"),  # maskige, tokenizer and networks do not meet:
     "tensor_file": Room("tensor_file", ""),
     "published": Room("conversion.published", ""),  # where others' weights are found, as error messages say it
     "tokenizer": Room(
         "tokenizer", "labels tensor_file published"
     ),  # measures, pipeline and assembly bring them together
-    "networks": Room("networks", "labels"),
+    "networks": Room("networks", "labels window_attention"),
     "measures": Room(
         "targets balance losses metrics neighbourhood boundaries third_class inference",
         "labels maskige tokenizer networks",
@@ -67,7 +68,7 @@ OUTSIDE = {  # a package that not everybody may know -> the modules below `gss` 
     "lightning": f"stages data.datamodule callbacks {ROOMS['entries'].modules}",
     "pytorch_lightning": "",  # the old name of lightning
     "albumentations": "data",
-    "timm": "networks",
+    "timm": "networks window_attention",
     "vector_quantize_pytorch": "tokenizer",
     "diffusers": "tokenizer.diffusers_network",
     "wandb": "",  # a logger is spoken to through Lightning's interface

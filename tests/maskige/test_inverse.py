@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gss.maskige.inverse import SoftDistance
+from gss.maskige.inverse import NearestColour, SoftDistance
 from gss.maskige.palette import max_distance_palette
 
 COLOURS = max_distance_palette(19).colours
@@ -44,3 +44,18 @@ def test_mixed_precision_does_not_reach_the_distances():
 def test_a_temperature_must_be_positive(temperature):
     with pytest.raises(ValueError, match=rf"maskige\.temperature must be positive, got {temperature}"):
         SoftDistance(temperature)
+
+
+def test_the_nearest_colour_has_all_the_probability():
+    class_probs = NearestColour()(MASKIGE, COLOURS)
+    distances = torch.cdist(MASKIGE.movedim(1, -1).double(), COLOURS.double())
+    assert class_probs.equal(torch.nn.functional.one_hot(distances.argmin(-1), len(COLOURS)).movedim(-1, 1).float())
+    colder = SoftDistance(1e-3)(MASKIGE, COLOURS)
+    torch.testing.assert_close(class_probs, colder)  # the limit of the soft distance
+
+
+@pytest.mark.parametrize("inverse", [NearestColour(), SoftDistance()])
+def test_scores_are_log_probabilities_up_to_a_constant(inverse):
+    scores = inverse.class_scores(MASKIGE, COLOURS)
+    assert scores.softmax(1).equal(inverse(MASKIGE, COLOURS))
+    assert not inverse.trainable

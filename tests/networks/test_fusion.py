@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.networks.fusion import MultiLevelAggregation, resize, window_block
+from gss.networks.fusion import MultiLevelAggregation, resize
+from gss.window_attention import window_block
 
 
 @pytest.mark.parametrize("grid", [(5, 9), (1, 1), (8, 8), (2, 17), (13, 3)])

@@ -1,12 +1,52 @@
-"""X^-1 with probabilities: from the colours of a decoded maskige to a distribution over classes."""
+"""X^-1: from the colours of a decoded maskige to a distribution over classes, by how far the palette's colours are."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 
-class SoftDistance(nn.Module):
+class Inverse(nn.Module, ABC):
+    """Reads classes off a maskige, given the palette as it is now.
+
+    A class sets `differentiable`: False where no gradient reaches the colours, so that they cannot be learned with it.
+    """
+
+    differentiable = True
+
+    @abstractmethod
+    def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
+        """Log-probabilities up to a constant per pixel, which is what cross-entropy trains on.
+
+        Args:
+            maskige: (B, 3, H, W) float in [0, 1].
+            colours: (K, 3) float32 in [0, 1], the palette.
+
+        Returns:
+            Scores (B, K, H, W) float32.
+        """
+
+    def forward(self, maskige: Tensor, colours: Tensor) -> Tensor:
+        """Class probabilities of each pixel.
+
+        Args:
+            maskige: (B, 3, H, W) float in [0, 1].
+            colours: (K, 3) float32 in [0, 1], the palette.
+
+        Returns:
+            class_probs (B, K, H, W) float32, sums to 1 over K.
+        """
+        return self.class_scores(maskige, colours).softmax(dim=1)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it has weights of its own."""
+        return next(self.parameters(), None) is not None
+
+
+class SoftDistance(Inverse):
     """p(k | x) proportional to exp(-|x - colour_k|^2 / temperature): its argmax is the nearest colour.
 
     The squared distance is affine in the colours up to a term that all classes share,
@@ -25,16 +65,42 @@ class SoftDistance(nn.Module):
             raise ValueError(f"maskige.temperature must be positive, got {temperature}")
         self.temperature = temperature / 255**2
 
-    def forward(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """Class probabilities of each pixel's colour.
+    def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
+        """Minus the squared distance over the temperature, without the part that all classes share.
 
         Args:
             maskige: (B, 3, H, W) float in [0, 1].
             colours: (K, 3) float32 in [0, 1], the palette.
 
         Returns:
-            class_probs (B, K, H, W) float32, sums to 1 over K.
+            Scores (B, K, H, W) float32.
         """
         with torch.autocast(maskige.device.type, enabled=False):  # bf16 distances would tie (8 bits of mantissa)
             scores = 2 * nn.functional.conv2d(maskige.float(), colours[:, :, None, None], -colours.square().sum(1) / 2)
-            return (scores / self.temperature).softmax(dim=1)
+            return scores / self.temperature
+
+
+class NearestColour(Inverse):
+    """All probability to the class of the nearest colour, as the released code decodes; of equally near ones the first.
+
+    It is the limit of `SoftDistance` as the temperature falls to zero.
+    """
+
+    differentiable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.distance = SoftDistance()
+
+    def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
+        """0 for the nearest colour and minus infinity for the others.
+
+        Args:
+            maskige: (B, 3, H, W) float in [0, 1].
+            colours: (K, 3) float32 in [0, 1], the palette.
+
+        Returns:
+            Scores (B, K, H, W) float32.
+        """
+        scores = self.distance.class_scores(maskige, colours)
+        return torch.full_like(scores, -torch.inf).scatter_(1, scores.argmax(1, keepdim=True), 0.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
+
+from gss.window_attention import window_block
 
 
 class MultiLevelAggregation(nn.Module):
@@ -43,20 +44,6 @@ class MultiLevelAggregation(nn.Module):
         levels = [resize(conv(level), grid) for conv, level in zip(self.levels, pyramid, strict=True)]
         fused = self.fuse(torch.cat(levels, dim=1)).movedim(1, -1)
         return torch.as_tensor(self.norm(self.blocks(fused))).movedim(-1, 1)
-
-
-def window_block(channels: int, num_heads: int, window_size: int, index: int) -> nn.Module:
-    """timm's Swin block for any grid size: (B, h, w, channels) to the same, windows shifted where `index` is odd."""
-    return SwinTransformerBlock(
-        channels,
-        input_resolution=(window_size, window_size),
-        num_heads=num_heads,
-        window_size=window_size,
-        shift_size=window_size // 2 if index % 2 else 0,
-        always_partition=True,
-        dynamic_mask=True,
-        mlp_ratio=2.0,
-    )
 
 
 def resize(features: Tensor, grid: tuple[int, int]) -> Tensor:
