@@ -257,3 +257,12 @@ def test_a_flipped_bit_and_other_files_are_noticed(folder, tmp_path):
 def test_a_size_that_does_not_divide_is_refused(loaded):
     with pytest.raises(ValueError, match=r"30x32 does not divide into tokens of stride 8"):
         loaded.encode(torch.rand(1, 3, 30, 32))
+
+
+def test_scores_over_tokens_are_the_encoders_and_pass_gradients_to_the_maskige(loaded, maskige):
+    picture = maskige.clone().requires_grad_()
+    logits = loaded.token_logits(picture)
+    assert logits.shape == (6, 12, 4, 6)
+    assert logits.argmax(1).equal(loaded.encode(maskige))
+    logits.square().mean().backward()
+    assert picture.grad.flatten(1).abs().sum(1).gt(0).all()

@@ -78,6 +78,18 @@ def test_the_codebook_is_what_the_library_looks_up(quantizer):
     assert quantizer.codebook[tokens].movedim(-1, 1).equal(look_up(tokens))
 
 
+@pytest.mark.parametrize(("name", "vocab_size"), [("ema", 16), ("fsq", 16), ("fsq", 15), ("lfq", 16)])
+def test_the_likeliest_code_is_the_token_and_scores_fall_with_the_squared_distance(name, vocab_size):
+    quantizer = quantizer_of(name, vocab_size)
+    latent = 2 * latent_for(quantizer)
+    quantizer(latent)
+    logits = quantizer.logits(latent)
+    assert logits.argmax(1).equal(quantizer.encode(latent))
+    distances = torch.cdist(quantizer.place(latent).movedim(1, -1).flatten(0, 2), quantizer.codebook).square()
+    found = logits.movedim(1, -1).flatten(0, 2)
+    torch.testing.assert_close(found - found[:, :1], distances[:, :1] - distances, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["ema", "lfq"])
 def test_every_code_is_its_own_token(name):
     quantizer = quantizer_of(name)
@@ -208,3 +220,12 @@ def test_chosen_levels_are_kept():
 def test_what_a_quantizer_cannot_have_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         VQVAE(**settings)
+
+
+def test_scores_over_tokens_agree_with_encoding_and_pass_gradients_to_the_maskige(trained, maskige):
+    vqvae, _ = trained
+    picture = maskige.clone().requires_grad_()
+    logits = vqvae.token_logits(picture)
+    assert logits.argmax(1).equal(vqvae.encode(maskige))
+    logits.square().mean().backward()
+    assert picture.grad.flatten(1).abs().sum(1).gt(0).all()

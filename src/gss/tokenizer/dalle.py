@@ -112,6 +112,13 @@ class DalleDVAE(Tokenizer):
             tokens = [self.encoder.output(picture[None]).max(dim=1).indices for picture in features]
         return torch.cat(tokens)
 
+    def token_logits(self, maskige: Tensor) -> Tensor:
+        """The encoder's logits, all at once: (B, 3, H, W) float in [0, 1] to (B, V, h, w) float32."""
+        self._check_filled()
+        check_divisible(maskige, self.stride)
+        with full_precision(maskige):
+            return torch.as_tensor(self.encoder(maskige.float()))
+
     def decode(self, tokens: Tensor) -> Decoded:
         """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32 in [0, 1]."""
         self._check_filled()

@@ -13,6 +13,7 @@ from gss.tokenizer.quantizer import Quantized, Quantizer
 # How sharply LFQ's entropies see a latent. At the library's 100 they are flat except next to zero and the codebook
 # collapses: 200 steps on drawn scenes used a quarter of 256 codes, and all of them at 10.
 LFQ_INVERSE_TEMPERATURE = 10.0
+FSQ_MARGIN = 1e-3  # by which the library's bound reaches beyond the outermost levels
 
 
 class _FixedCodes(Quantizer):
@@ -59,6 +60,14 @@ class FiniteScalarCodes(_FixedCodes):
     def encode(self, latent: Tensor) -> Tensor:
         """The rounded levels as one number: (B, D, h, w) float32 to (B, h, w) int64 in [0, V)."""
         return torch.as_tensor(self.layer(latent)[1]).long()
+
+    def place(self, latent: Tensor) -> Tensor:
+        """The latent as the library bounds it before it rounds: (B, D, h, w) float32 to the same, within the grid."""
+        levels = self.layer._levels.view(-1, 1, 1)
+        half = (levels - 1) * (1 + FSQ_MARGIN) / 2
+        offset = torch.where(levels % 2 == 0, 0.5, 0.0)
+        bounded = (latent + (offset / half).atanh()).tanh() * half - offset
+        return torch.as_tensor(bounded / (levels // 2))
 
     def forward(self, latent: Tensor) -> Quantized:
         """Rounds a latent (B, D, h, w) float32 and counts."""

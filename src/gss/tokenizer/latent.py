@@ -40,6 +40,12 @@ class LatentTokenizer(Tokenizer):
         with full_precision(maskige):
             return self.quantizer.encode(self.encode_latent(maskige.float()))
 
+    def token_logits(self, maskige: Tensor) -> Tensor:
+        """Minus each cell's squared distance to the codes, up to a constant: (B, 3, H, W) float to (B, V, h, w)."""
+        check_divisible(maskige, self.stride)
+        with full_precision(maskige):
+            return self.quantizer.logits(self.encode_latent(maskige.float()))
+
     def decode(self, tokens: Tensor) -> Decoded:
         """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32."""
         return Decoded(self.decode_latent(self.codebook[tokens].movedim(-1, 1)))

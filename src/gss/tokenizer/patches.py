@@ -31,6 +31,7 @@ class PatchDictionary(Tokenizer):
     """
 
     trainable = False
+    knows_classes = True
     class_probs: Tensor
     log_frequency: Tensor
     colours: Tensor

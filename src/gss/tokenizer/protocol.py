@@ -43,11 +43,13 @@ class Tokenizer(nn.Module, ABC):
     """Turns a maskige into tokens and tokens into a maskige.
 
     `trainable` says how it learns: True is trained by gradient on `reconstruct`, False is fitted once by `fit`.
+    `knows_classes` says that it decodes to classes of the one palette that it was fitted to, not to colours alone.
     """
 
     stride: int
     vocab_size: int
     trainable: bool
+    knows_classes = False
 
     @abstractmethod
     def encode(self, maskige: Tensor) -> Tensor:
@@ -60,6 +62,17 @@ class Tokenizer(nn.Module, ABC):
     @abstractmethod
     def decode_expected(self, token_probs: Tensor) -> Decoded:
         """Decodes the expected embedding under token_probs (B, V, h, w) float, which sums to 1 over V."""
+
+    def token_logits(self, maskige: Tensor) -> Tensor:
+        """Differentiable scores over tokens, through which colours can be learned; their argmax is what `encode` gives.
+
+        Args:
+            maskige: (B, 3, H, W) float in [0, 1].
+
+        Returns:
+            (B, V, h, w) float32.
+        """
+        raise NotImplementedError(f"{type(self).__name__} passes no gradient from tokens to the maskige")
 
     @abstractmethod
     def log_usage(self) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 USAGE_FLOOR = 1e-3  # cells: a code that never occurs keeps a finite logarithm
@@ -52,6 +53,25 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def encode(self, latent: Tensor) -> Tensor:
         """The tokens of a latent: (B, D, h, w) float32 to (B, h, w) int64 in [0, V)."""
+
+    def logits(self, latent: Tensor) -> Tensor:
+        """Differentiable scores over the codes, whose argmax is the token: minus the squared distance to each.
+
+        What all codes of a cell share is left out.
+
+        Args:
+            latent: (B, D, h, w) float32.
+
+        Returns:
+            (B, V, h, w) float32.
+        """
+        rows, codes = self.place(latent).movedim(1, -1), self.codebook
+        scores = torch.addmm(-codes.square().sum(1), rows.flatten(0, 2), codes.T, alpha=2)
+        return scores.view(*rows.shape[:-1], len(codes)).movedim(-1, 1)
+
+    def place(self, latent: Tensor) -> Tensor:
+        """Where a latent (B, D, h, w) float32 lies among the codes, of the same shape; here it lies there already."""
+        return latent
 
     @abstractmethod
     def forward(self, latent: Tensor) -> Quantized:

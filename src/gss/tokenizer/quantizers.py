@@ -56,9 +56,7 @@ class MovingAverageCodes(Quantizer):
 
     def encode(self, latent: Tensor) -> Tensor:
         """Nearest code by Euclidean distance: (B, D, h, w) float32 to (B, h, w) int64 in [0, V)."""
-        codes, rows = self.codebook, latent.movedim(1, -1)
-        distance = torch.addmm(codes.square().sum(1), rows.flatten(0, 2), codes.T, alpha=-2)
-        return distance.argmin(1).view(rows.shape[:-1])
+        return self.logits(latent).argmax(1)
 
     def forward(self, latent: Tensor) -> Quantized:
         """Quantizes a latent (B, D, h, w) float32, then moves the codes; the loss draws latents to their codes."""
