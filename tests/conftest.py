@@ -55,6 +55,7 @@ NARROW = (
     "fusion.num_heads=2",
     "fusion.window_size=4",
     "max_steps=2",
+    "maskige.max_steps=2",
     "val_every=2",
     "logger=none",
     "callbacks=none",

@@ -44,9 +44,11 @@ ROOMS = {
         "targets balance losses metrics neighbourhood boundaries third_class inference",
         "labels maskige tokenizer networks",
     ),
-    "pipeline": Room("pipeline", "labels maskige tokenizer networks measures"),
+    "pipeline": Room("pipeline transform_learning", "labels maskige tokenizer networks measures"),
     "artefact": Room("artefact", "labels tensor_file"),
-    "assembly": Room("assembly", "labels maskige tokenizer networks measures pipeline artefact"),
+    "assembly": Room(
+        "assembly tokenizer_source inverse_exchange", "labels maskige tokenizer networks measures pipeline artefact"
+    ),
     "stages": Room("stages", "labels maskige tokenizer networks measures pipeline artefact assembly display"),
     # what is shown to people
     "display": Room("panels tables progress overlay", "labels"),
@@ -54,7 +56,8 @@ ROOMS = {
     "conversion": Room("conversion", "tokenizer tensor_file published"),  # published weights -> safetensors
     # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
     "runs": Room(
-        "stages.run stages.evaluation stages.reconstruction stages.pictures stage_one checkpoints prediction",
+        "stages.run stages.prior_run stages.predictions_run stages.training stages.evaluation stages.reconstruction "
+        "stages.pictures stage_one checkpoints prediction",
         "labels data maskige tokenizer networks measures pipeline artefact assembly stages display callbacks",
     ),
     "configuration": Room("configuration overrides command_line sweep_table", ""),

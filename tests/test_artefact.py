@@ -53,6 +53,8 @@ def changed(keys, value):
         (["classes"], ["road", "bus"], "data.label_space.names", r"\['road', 'car'\].*\['road', 'bus'\]"),
         (["classes"], ["car", "road"], "data.label_space.names", r"\['road', 'car'\].*\['car', 'road'\]"),
         (["palette"], "grid", "maskige.palette", "'max_distance'.*'grid'"),
+        (["inverse"], {"name": "nearest"}, "maskige.inverse", r"\{'name': 'soft_distance'\}.*\{'name': 'nearest'\}"),
+        (["native_probs"], False, "maskige.native_probs", "True.*False"),
         (["assignment"], "confusion_aware", "maskige.assignment", "'class_order'.*'confusion_aware'"),
         (["tokenizer", "name"], "vqvae", "tokenizer.name", "'patches'.*'vqvae'"),
         (["tokenizer", "stride"], 4, "tokenizer.stride", "8.*4"),

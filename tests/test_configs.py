@@ -13,14 +13,14 @@ from PIL import Image
 from gss.assembly import build_segmenter
 from gss.configuration import config_dir, instantiate, instantiate_each, to_plain
 from gss.data.synthetic_ade import SyntheticADEPairs
-from gss.stages.run import build_trainer
+from gss.stages.training import build_trainer
 from gss.train import train
 
 # group -> options that are trained for two steps
 TRAINED = {
     "stage": ["prior", "conditioning"],
     "tokenizer": ["patches", "vqvae", "vqvae_fsq", "vqvae_lfq", "dalle", "vqgan", "kl"],
-    "maskige": ["ff", "ff_random", "ff_dataset"],
+    "maskige": ["ff", "ff_random", "ff_dataset", "ft", "tf", "tt", "ft_w"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
     "head": ["tied", "free", "pixel_bilinear", "pixel_subpixel"],
@@ -112,9 +112,12 @@ def test_choices_train(compose_tiny, tmp_path, tiny_prior, choice):
     assert 0 <= train(compose_tiny(tmp_path, "stage=conditioning", f"prior={tiny_prior}", choice))["val/miou"] <= 1
 
 
+VQVAE = ("tokenizer=vqvae", "tokenizer.hidden=8", "tokenizer.num_blocks=1")  # learned colours need its gradients
+
+
 @pytest.mark.parametrize("option", TRAINED["maskige"])
 def test_maskiges_train(compose_tiny, tmp_path, option):
-    run_both(compose_tiny, tmp_path, f"maskige={option}")
+    run_both(compose_tiny, tmp_path, f"maskige={option}", *(VQVAE if option in ("tf", "tt") else ()))
 
 
 def test_a_maskige_at_twice_the_size_of_odd_photographs_trains(compose_tiny, tmp_path):

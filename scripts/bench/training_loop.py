@@ -36,7 +36,7 @@ from gss.progress import choose_display
 from gss.stages.base import Batch
 from gss.stages.conditioning import ConditioningStage
 from gss.stages.optimisation import Optimisation
-from gss.stages.run import build_trainer
+from gss.stages.training import build_trainer
 from gss.targets import token_targets
 
 NUM_SCENES = 24  # enough distinct patches for 1024 codes; the batches are made of them too

@@ -16,6 +16,12 @@ from torch import Tensor
 from gss.tensor_file import read_tensors, tensor_bytes, write_whole
 
 FORMAT = "gss-prior/1"
+OLDER = {  # what a description says that was written before these could be chosen
+    "assignment": "class_order",
+    "scale": 1,
+    "inverse": {"name": "soft_distance"},
+    "native_probs": True,
+}
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,9 @@ class PriorArtefact:
     """What stage one hands to stage two.
 
     Args:
-        description: plain data: `classes` (names), `palette` and `assignment` (names), `scale`, `tokenizer` (its
-            settings), `data`, `size`, and `data_settings` (the data set as configured; older artefacts have none).
+        description: plain data: `classes` (names), `palette` and `assignment` (names), `scale`, `tokenizer` and
+            `inverse` (their settings), `native_probs`, `data`, `size`, and `data_settings` (the data set as configured;
+            older artefacts have none).
         ceiling: mIoU of labels -> tokens -> labels on validation data, in [0, 1].
         state: the maskige autoencoder's tensors by name, such as `transform.colours` (K, 3) float32 in [0, 1].
         boundary_f3: boundary F-score at 3 pixels of the same labels, in [0, 1]; None in older artefacts.
@@ -43,8 +50,12 @@ class PriorArtefact:
         write_whole(Path(path), tensor_bytes(header, tensors))
 
     @classmethod
-    def load(cls, path: str | Path) -> PriorArtefact:
+    def load(cls, path: str | Path, key: str = "prior") -> PriorArtefact:
         """Reads a file that `save` wrote.
+
+        Args:
+            path: of the file.
+            key: of the configuration that named it, for what goes wrong.
 
         Raises:
             ValueError: if the file is missing, damaged, or not a stage-one artefact.
@@ -52,15 +63,15 @@ class PriorArtefact:
         source = Path(path)
         if not source.is_file():
             raise ValueError(
-                f"no stage-one artefact at prior={source}: run `python -m gss.train stage=prior` with the same data "
-                "first, or give prior=PATH"
+                f"no stage-one artefact at {key}={source}: run `python -m gss.train stage=prior` with the same data "
+                f"first, or give {key}=PATH"
             )
         try:
             header, state = read_tensors(source)
         except ValueError as error:
-            raise ValueError(f"prior={source} is damaged ({error}): run stage=prior again") from error
+            raise ValueError(f"{key}={source} is damaged ({error}): run stage=prior again") from error
         if (found := header.get("format")) != FORMAT:
-            raise ValueError(f"prior={source} is not a stage-one artefact: its format is {found!r}")
+            raise ValueError(f"{key}={source} is not a stage-one artefact: its format is {found!r}")
         return cls(header["description"], float(header["ceiling"]), state, header.get("boundary_f3"))
 
     def check_matches(self, expected: Mapping[str, Any]) -> None:
@@ -68,7 +79,7 @@ class PriorArtefact:
 
         Args:
             expected: the description that the present configuration would give; compared are its classes, palette,
-                assignment, scale, and the tokenizer's name, stride and vocabulary.
+                assignment, scale and inverse, and the tokenizer's name, stride and vocabulary.
 
         Raises:
             ValueError: naming every difference with both values.
@@ -87,12 +98,11 @@ class PriorArtefact:
 
 
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
-    tokenizer = description["tokenizer"]
+    tokenizer, chosen = description["tokenizer"], {**OLDER, **description}
     return {
         "data.label_space.names": list(description["classes"]),
         "maskige.palette": description["palette"],
-        "maskige.assignment": description.get("assignment", "class_order"),  # older artefacts knew no other
-        "maskige.scale": description.get("scale", 1),
+        **{f"maskige.{key}": chosen[key] for key in OLDER},
         "tokenizer.name": tokenizer["name"],
         "tokenizer.stride": tokenizer["stride"],
         "tokenizer.vocab_size": tokenizer["vocab_size"],

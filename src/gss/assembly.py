@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gss.artefact import PriorArtefact
+from gss.artefact import OLDER, PriorArtefact
+from gss.inverse_exchange import as_conditioned
 from gss.labels import LabelSpace
 from gss.maskige.assignment import ASSIGNMENTS, assign_colours, touching_counts
-from gss.maskige.inverse import SoftDistance
+from gss.maskige.inverses import build_inverse
 from gss.maskige.palette import PALETTES, Palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
@@ -35,6 +36,8 @@ def describe_prior(config: Config, label_space: LabelSpace) -> dict[str, Any]:
         "assignment": config["maskige"]["assignment"],
         "temperature": config["maskige"]["temperature"],
         "scale": config["maskige"]["scale"],
+        "inverse": dict(config["maskige"]["inverse"]),
+        "native_probs": config["maskige"]["native_probs"],
         "tokenizer": dict(config["tokenizer"]),
         "data": config["data"]["name"],
         "size": list(config["data"]["size"]),
@@ -75,12 +78,15 @@ def build_autoencoder(description: Config, palette: Palette) -> MaskigeAutoencod
     """A maskige autoencoder, not yet fitted or trained, from an artefact's description and its colours.
 
     Raises:
-        ValueError: for a tokenizer that does not exist, or whose stride the scale does not divide.
+        ValueError: for a tokenizer or an inverse that does not exist, or a stride that the scale does not divide.
     """
     transform = MaskigeTransform(palette, learned=description["palette"] == "learned")
     tokenizer = build_tokenizer(**description["tokenizer"])
-    inverse = SoftDistance(description["temperature"])
-    return MaskigeAutoencoder(transform, tokenizer, inverse, description.get("scale", 1))  # older ones knew no other
+    description = {**OLDER, **description}
+    inverse = build_inverse(
+        **description["inverse"], num_classes=palette.num_classes, temperature=description["temperature"]
+    )
+    return MaskigeAutoencoder(transform, tokenizer, inverse, description["scale"], description["native_probs"])
 
 
 def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
@@ -151,7 +157,9 @@ def restore_segmenter(checkpoint: Mapping[str, Any], prefix: str = "segmenter.")
         held = {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
         autoencoder = load_autoencoder(PriorArtefact(record["prior"], record["ceiling"], held))
     config = {**record["config"], "backbone": {**record["config"]["backbone"], "pretrained": False, "weights": None}}
-    segmenter = build_segmenter(config, len(record["label_space"]["names"]), autoencoder)
+    conditioned = None if autoencoder is None else as_conditioned(autoencoder, checkpoint)
+    network = build_segmenter(config, len(record["label_space"]["names"]), conditioned).network
+    segmenter = GenerativeSegmenter(network, autoencoder)
     _fill(segmenter, state, "checkpoint")
     return segmenter.eval()
 

@@ -37,9 +37,7 @@ class TrainedSegmenter:
         Raises:
             ValueError: if the file is missing, damaged, or not of stage=conditioning.
         """
-        if not Path(path).is_file():
-            raise ValueError(f"no checkpoint={path}: give the last.ckpt or best.ckpt of a stage=conditioning run")
-        checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+        checkpoint = read_checkpoint(path)
         segmenter = restore_segmenter(checkpoint)
         record = checkpoint["gss"]
         return cls(
@@ -65,3 +63,14 @@ class TrainedSegmenter:
         trained = self.config["stage"]["readout"] if self.prior is not None else "pixel"
         self.segmenter.check_readout(wanted or trained)
         return wanted or trained
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file holds; nothing in it is executed.
+
+    Raises:
+        ValueError: if the file is missing or damaged.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no checkpoint={path}: give the last.ckpt or best.ckpt of a stage=conditioning run")
+    return AtomicCheckpointIO().load_checkpoint(path)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gss.maskige.cells import enlarge_labels, pad_labels, reduce_class_probs
-from gss.maskige.inverse import SoftDistance
+from gss.maskige.inverse import Inverse
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.tokenizer.protocol import Decoded, Tokenizer
@@ -50,19 +50,26 @@ class MaskigeAutoencoder(nn.Module):
     Args:
         transform: X and its exact inverse.
         tokenizer: maskige to tokens and back.
-        inverse: reads class probabilities off a decoded maskige where the tokenizer has none of its own.
+        inverse: reads class probabilities off a decoded maskige.
         scale: maskige pixels per photograph pixel, along each side.
+        native_probs: whether the class probabilities of a tokenizer that has its own are taken, and the inverse is
+            asked only for one that has none; else the colours are always read.
 
     Raises:
         ValueError: unless `scale` divides the tokenizer's stride.
     """
 
     def __init__(
-        self, transform: MaskigeTransform, tokenizer: Tokenizer, inverse: SoftDistance, scale: int = 1
+        self,
+        transform: MaskigeTransform,
+        tokenizer: Tokenizer,
+        inverse: Inverse,
+        scale: int = 1,
+        native_probs: bool = True,
     ) -> None:
         super().__init__()
         self.transform, self.tokenizer, self.inverse = transform, tokenizer, inverse
-        self.stride, self.scale = token_stride(tokenizer.stride, scale), scale
+        self.stride, self.scale, self.native_probs = token_stride(tokenizer.stride, scale), scale, native_probs
 
     def paint(self, labels: Tensor) -> Tensor:
         """The maskige that is encoded: labels (B, H, W) int64 in [0, K) or 255, enlarged and padded to whole cells.
@@ -88,6 +95,12 @@ class MaskigeAutoencoder(nn.Module):
         """What the expected embedding under token_probs (B, V, h, w) float shows, cut to (H, W) `size`."""
         return self.read(self.tokenizer.decode_expected(token_probs), size)
 
+    def draw(self, prior_logits: Tensor, readout: str) -> Decoded:
+        """What prior_logits (B, V, h, w) float show, unread: the likeliest tokens, or the expected embedding."""
+        if readout == "argmax":
+            return self.tokenizer.decode(prior_logits.argmax(dim=1))
+        return self.tokenizer.decode_expected(prior_logits.float().softmax(dim=1))
+
     def reconstruct(self, labels: Tensor) -> Generation:
         """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back, at their own size."""
         return self.decode(self.encode(labels), (labels.shape[-2], labels.shape[-1]))
@@ -95,7 +108,7 @@ class MaskigeAutoencoder(nn.Module):
     def read(self, decoded: Decoded, size: tuple[int, int] | None = None) -> Generation:
         """X^-1: class_probs (B, K, H, W) float32 of a decoded maskige, cut to (H, W) `size`; None: whole cells."""
         class_probs, maskige = decoded.class_probs, decoded.maskige
-        if class_probs is None:
+        if class_probs is None or not self.native_probs:
             class_probs = self.inverse(maskige, self.transform.colours)
         class_probs = reduce_class_probs(class_probs, self.scale)
         if size is None:
@@ -177,9 +190,7 @@ class GenerativeSegmenter(nn.Module):
         assert self.autoencoder is not None
         assert output.prior_logits is not None
         size = (output.pixel_logits.shape[-2], output.pixel_logits.shape[-1])
-        if readout == "argmax":
-            return self.autoencoder.decode(output.prior_logits.argmax(dim=1), size)
-        return self.autoencoder.decode_expected(output.prior_logits.float().softmax(dim=1), size)
+        return self.autoencoder.read(self.autoencoder.draw(output.prior_logits, readout), size)
 
     def check_readout(self, readout: str) -> None:
         """Raises a ValueError that lists the readouts unless this segmenter has the given one."""

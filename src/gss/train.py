@@ -19,7 +19,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     Returns:
         The final validation figures by log key, the path of what was made, and `objective` for sweeps.
     """
-    from gss.stages.run import RunParts, run_stage  # torch and Lightning: seconds that --help need not wait for
+    from gss.stages.run import run_stage  # torch and Lightning: seconds that --help need not wait for
+    from gss.stages.training import RunParts
 
     plain = to_plain(config)
     parts = RunParts(

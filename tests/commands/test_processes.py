@@ -126,6 +126,19 @@ def test_codes_are_counted_over_both_processes(distributed, compose_tiny, tmp_pa
     assert first.result["prior"]["val/codebook_usage"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
+def test_colours_and_inverse_are_trained_on_two_processes_after_the_tokenizer(compose_tiny, tmp_path):
+    """DDP waits for the gradient of every weight that learns, so each training must reach all of its own."""
+    small = ("tokenizer=vqvae", "tokenizer.hidden=8", "tokenizer.num_blocks=1", "maskige.inverse.hidden=4")
+    given = ("stage=prior", "maskige=tt", *small, "hardware=ddp_cpu", f"prior={tmp_path / 'prior.safetensors'}", *KEPT)
+    config = compose_tiny(tmp_path / "run", *given)
+    first, second = on_two_processes(tmp_path / "said", lambda: train(config))
+    assert json.dumps(first.result) == json.dumps(second.result)
+    artefact = PriorArtefact.load(tmp_path / "prior.safetensors")
+    assert artefact.ceiling == first.result["val/ceiling"]
+    assert artefact.state["inverse.correction.output.weight"].any()
+
+
 def test_only_the_first_process_tells_and_nothing_is_warned_of_pooling(distributed):
     (first, second), _ = distributed
     assert first.said.count("metrics: ") == len(SPLITS) + 1  # and the reconstruction

@@ -11,7 +11,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
 
 from gss.configuration import instantiate, instantiate_each, to_plain
-from gss.stages.run import RunParts, run_stage
+from gss.stages.run import run_stage
+from gss.stages.training import RunParts
 
 
 class Run(NamedTuple):

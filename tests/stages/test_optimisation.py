@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from gss.maskige.palette import max_distance_palette
+from gss.maskige.transform import MaskigeTransform
 from gss.stages.optimisation import Optimisation, parameter_groups
 
 
@@ -50,6 +52,7 @@ class Small(nn.Module):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+        self.transform = MaskigeTransform(max_distance_palette(3), learned=True)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
 
 
@@ -57,8 +60,7 @@ def test_only_weights_decay_and_nothing_frozen_is_optimised():
     module = Small()
     decayed, kept = parameter_groups(module)
     assert [id(p) for p in decayed["params"]] == [id(module.conv.weight)]
-    assert {id(p) for p in kept["params"]} == {
-        id(p) for p in (module.conv.bias, *module.norm.parameters(), module.relative_position_bias_table)
-    }
+    tables = (module.relative_position_bias_table, module.transform.colours)
+    assert {id(p) for p in kept["params"]} == {id(p) for p in (module.conv.bias, *module.norm.parameters(), *tables)}
     assert kept["weight_decay"] == 0
     assert "weight_decay" not in decayed

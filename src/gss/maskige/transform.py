@@ -34,6 +34,11 @@ class MaskigeTransform(nn.Module):
         self._tables: dict[bool, NearestColourTable] = {}
 
     @property
+    def learned(self) -> bool:
+        """Whether the colours are a parameter."""
+        return isinstance(self.colours, nn.Parameter)
+
+    @property
     def palette(self) -> Palette:
         """The colours as they are now."""
         return Palette(self.colours.detach().clone(), self.ignore_colour.clone())

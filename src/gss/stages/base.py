@@ -38,6 +38,7 @@ class Stage(L.LightningModule):
     """
 
     stage_name: str
+    steps_key = "max_steps"  # of the training's length in the configuration
 
     def __init__(
         self,
@@ -75,19 +76,26 @@ class Stage(L.LightningModule):
         checkpoint["gss"] = self.record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume from the other stage, or a training of another length.
+        """Refuses to resume from the other stage, another phase of it, or a training of another length.
 
         The checkpoint brings its learning-rate schedule along, which has reached zero at its own last step.
 
         Raises:
-            ValueError: naming both stages, or both lengths.
+            ValueError: naming both stages, phases or lengths.
         """
         record = checkpoint.get("gss", {})
         if (found := record.get("stage")) != self.stage_name:
             raise ValueError(f"resume names a checkpoint of stage={found}, but this run is stage={self.stage_name}")
-        planned, wanted = record["config"]["max_steps"], self.record["config"]["max_steps"]
+        if record.get("phase", self.record.get("phase")) != self.record.get("phase"):
+            raise ValueError(
+                f"resume names a training of phase={record['phase']}, but this run is at phase={self.record['phase']}: "
+                "set maskige and stage.maskige_source as they were"
+            )
+        planned, wanted = (_at(kept["config"], self.steps_key) for kept in (record, self.record))
         if planned != wanted:
-            raise ValueError(f"resume names a training of {planned} steps, not {wanted}: set max_steps={planned}")
+            raise ValueError(
+                f"resume names a training of {planned} steps, not {wanted}: set {self.steps_key}={planned}"
+            )
 
     def confusion(self, name: str) -> ConfusionMatrix:
         """The pooled counts (K, K) int64 of one scored prediction."""
@@ -118,3 +126,10 @@ class Stage(L.LightningModule):
         if name.startswith("val/") and not isinstance(value, Metric):  # a Metric pools by itself
             kwargs |= {"sync_dist": True, "reduce_fx": "max"}
         super().log(name, value, *args, **kwargs)
+
+
+def _at(config: Any, key: str) -> Any:
+    """The value of a dotted key."""
+    for name in key.split("."):
+        config = config[name]
+    return config

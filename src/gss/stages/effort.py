@@ -14,16 +14,20 @@ class Effort:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._timing = False
         self._sizes: dict[int, int] = {}
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Adds the seconds that the block takes."""
-        start = time.perf_counter()
+        """Adds the seconds that the block takes, once where one block lies within another."""
+        outermost, start = not self._timing, time.perf_counter()
+        self._timing = True
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - start
+            if outermost:
+                self._timing = False
+                self.seconds += time.perf_counter() - start
 
     def count(self, optimizers: Iterable[Optimizer]) -> None:
         """Adds the parameters of these optimisers, each one once; codes that follow moving averages are none."""

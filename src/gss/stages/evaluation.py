@@ -11,7 +11,7 @@ from gss.checkpoints import TrainedSegmenter
 from gss.data.datamodule import SegmentationDataModule
 from gss.metrics import Scores, scores
 from gss.stages.conditioning import ConditioningStage
-from gss.stages.run import build_trainer
+from gss.stages.training import build_trainer
 
 
 def evaluate_segmenter(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, PolynomialLR, SequentialLR
+
+KEPT = ("relative_position", "pos_embed", "transform.colours")  # in the names of parameters that must not decay
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Optimisation:
         gradient_clip: largest gradient norm; 0 leaves gradients alone.
     """
 
-    optimizer: Callable[[Iterable[Any]], Optimizer]
+    optimizer: Callable[..., Optimizer]
     max_steps: int
     warmup_steps: int = 100
     power: float = 1.0
@@ -41,11 +43,11 @@ class Optimisation:
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Weights, and apart from them what must not decay: vectors (norms, biases) and position tables."""
+    """Weights, and apart from them what must not decay: vectors (norms, biases), position tables, maskige colours."""
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            plain = parameter.ndim < 2 or "relative_position" in name or "pos_embed" in name
+            plain = parameter.ndim < 2 or any(kept in name for kept in KEPT)
             (keep if plain else decay).append(parameter)
     return [{"params": decay}, {"params": keep, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""stage=prior: latent posterior learning, the paper's stage I: E_q |D(z) - X(c)|^2, a reconstruction of the maskige."""
+"""stage=prior: latent posterior learning, the paper's stage I: the tokenizer, then what paints and reads colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from gss.artefact import PriorArtefact
 from gss.boundaries import BoundaryFScore
 from gss.labels import LabelSpace
-from gss.losses import reconstruction_loss
 from gss.metrics import TokenCounts, codebook_perplexity, codebook_usage
 from gss.panels import PanelRow
 from gss.pipeline import MaskigeAutoencoder
@@ -19,22 +18,24 @@ from gss.progress import track
 from gss.stages.base import Batch, Stage
 from gss.stages.effort import Effort
 from gss.stages.optimisation import Optimisation
+from gss.stages.phases import Phase
 from gss.targets import token_valid
 from gss.third_class import ThirdClassRate
 
 
 class PriorStage(Stage):
-    """Trains a learned tokenizer on maskiges and measures the ceiling of any tokenizer.
+    """Trains what its phase says, and measures the ceiling that it allows.
 
-    A training-free tokenizer has no parameter to optimise: it is fitted before, and this module only validates it.
+    A training-free tokenizer has no parameter to optimise: it is fitted before anything is trained or measured.
 
     Args:
         autoencoder: maskige transform, tokenizer and inverse.
         label_space: the classes.
-        optimisation: optimiser and schedule of a learned tokenizer; None measures a finished one, which is neither
-            fitted nor trained again.
+        optimisation: optimiser and schedule of the phase; None measures a finished stage one.
         record: plain data for the checkpoint; `prior` is the artefact's description.
-        commitment_weight: of the quantizer's own loss beside the reconstruction.
+        phase: what is trained; all else is frozen and stays in evaluation mode. None: nothing is.
+        fits_tokenizer: whether a training-free tokenizer has yet to be fitted.
+        effort: to which the cost is added; None: begins at nothing.
     """
 
     stage_name = "prior"
@@ -46,13 +47,35 @@ class PriorStage(Stage):
         label_space: LabelSpace,
         optimisation: Optimisation | None,
         record: Mapping[str, Any],
-        commitment_weight: float = 0.25,
+        phase: Phase | None = None,
+        fits_tokenizer: bool = False,
+        effort: Effort | None = None,
     ) -> None:
-        super().__init__(label_space, optimisation, record, scored=("ceiling",))
-        self.autoencoder = autoencoder
+        generates = phase is not None and phase.generates
+        scored = ("ceiling", "generated") if generates else ("ceiling",)
+        super().__init__(label_space, optimisation, {"phase": phase and phase.name, **record}, scored)
+        self.autoencoder, self.phase, self.generates = autoencoder, phase, generates
+        self.fits_tokenizer = fits_tokenizer and not autoencoder.tokenizer.trainable
         self.third_class, self.boundary = ThirdClassRate(), BoundaryFScore(label_space.num_classes)
-        self.effort = Effort()
-        self.commitment_weight = commitment_weight
+        self.effort = effort or Effort()
+        if phase is not None:
+            self._free(phase)
+        self.train()  # Lightning keeps the modes that it finds
+
+    def _free(self, phase: Phase) -> None:
+        """Lets gradients reach what the phase trains, and nothing else."""
+        self.steps_key = phase.steps_key
+        for part in phase.trained(self.autoencoder):
+            part.requires_grad_(True)
+        for part in phase.frozen(self.autoencoder):
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> PriorStage:
+        """Switches the mode of what is trained; frozen parts keep their running statistics."""
+        super().train(mode)
+        for part in [self.autoencoder] if self.phase is None else self.phase.frozen(self.autoencoder):
+            part.eval()
+        return self
 
     def setup(self, stage: str) -> None:
         """Fits a training-free tokenizer to the training labels, once, and shares it with all processes.
@@ -60,7 +83,8 @@ class PriorStage(Stage):
         Only then the size of its vocabulary is known, and with it the number of tokens to count.
         """
         super().setup(stage)
-        if self.optimisation is not None and not self.autoencoder.tokenizer.trainable:
+        if self.fits_tokenizer:
+            self.fits_tokenizer = False
             with self.effort.timed():
                 if self.trainer.is_global_zero:
                     self._fit_tokenizer()
@@ -84,13 +108,31 @@ class PriorStage(Stage):
         self.effort.count(self.trainer.optimizers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Reconstruction of the maskige (B, 3, H, W) of the batch plus the quantizer's commitment: a scalar float32."""
-        maskige = self.autoencoder.paint(batch["labels"]).detach()  # learned colours would run together
-        result = self.autoencoder.tokenizer.reconstruct(maskige)
-        reconstruction = reconstruction_loss(result.maskige, maskige)
-        loss = reconstruction + self.commitment_weight * result.commitment
-        self.log_dict({"train/loss": loss, "train/reconstruction": reconstruction}, prog_bar=True)
-        return loss
+        """The phase's loss, a scalar float32."""
+        assert self.phase is not None
+        losses = self.phase.losses(self.autoencoder, batch)
+        self.log_dict(losses, prog_bar=True)
+        return next(iter(losses.values()))
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Keeps learned colours within [0, 1]."""
+        if self.autoencoder.transform.learned:
+            self.autoencoder.transform.clamp_colours()
+
+    def on_train_end(self) -> None:
+        """Brings learned colours to whole 8-bit values.
+
+        Raises:
+            ValueError: if two colours have become one.
+        """
+        if not self.autoencoder.transform.learned:
+            return
+        try:
+            self.autoencoder.transform.settle_colours()
+        except ValueError as error:
+            raise ValueError(
+                f"learned colours ran together ({error}): lower maskige.lr or maskige.max_steps"
+            ) from error
 
     def on_validation_epoch_start(self) -> None:
         """Empties all counts."""
@@ -111,13 +153,21 @@ class PriorStage(Stage):
         self.confusion("ceiling").update(predicted, labels)
         self.third_class.update(predicted, labels)
         self.boundary.update(predicted, labels)
+        if self.phase is not None and self.generates:
+            self.confusion("generated").update(self.phase.generate(self.autoencoder, batch).labels, labels)
         return predicted
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the ceiling, how boundaries fare, and how much of the codebook was used."""
+        """Logs the ceiling, how boundaries fare, and how much of the codebook was used.
+
+        Without a conditioning network the ceiling is all there is to score; else its own scores come first.
+        """
         self.log("val/third_class_rate", self.third_class.compute())
         self.log("val/boundary_f3", self.boundary.mean())
-        self.log("val/ceiling", self.log_scores("ceiling", "val", per_class=True), prog_bar=True)
+        if self.generates:
+            self.log_scores("generated", "val", per_class=True)
+        prefix = "val/reconstruction" if self.generates else "val"
+        self.log("val/ceiling", self.log_scores("ceiling", prefix, per_class=not self.generates), prog_bar=True)
         counts = self.token_counts.compute()
         self.log("val/codebook_usage", codebook_usage(counts))
         self.log("val/codebook_perplexity", codebook_perplexity(counts))

@@ -15,7 +15,7 @@ from gss.metrics import codebook_perplexity, codebook_usage, scores
 from gss.stage_one import StageOne
 from gss.stages.evaluation import check_classes, or_none, plain_scores
 from gss.stages.prior import PriorStage
-from gss.stages.run import build_trainer
+from gss.stages.training import build_trainer
 from gss.stages.worst import Reconstructed, WorstReconstructions
 
 
