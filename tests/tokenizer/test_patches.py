@@ -20,20 +20,31 @@ def cells(picture, stride):
     return cut
 
 
-def costs(cell, centres, ignore_colour):
-    """Squared distance of one cell (3, s, s) to each centre, over its labelled pixels, in float64."""
-    labelled = (cell != ignore_colour[:, None, None]).any(0)
-    return [float(((cell - centre).double().square().sum(0) * labelled).sum()) for centre in centres]
+def costs(cell, dictionary, transform, weights):
+    """What each code would cost a cell (3, s, s): both classes' weights wherever a labelled pixel is shown wrong."""
+    true = transform.unpaint(cell[None])[0]
+    shown = dictionary.class_probs.argmax(1)
+    labelled = (true != 255).nonzero().tolist()
+    return [
+        sum(weights[true[y, x]] + weights[code[y, x]] for y, x in labelled if true[y, x] != code[y, x])
+        for code in shown
+    ]
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_tokens_are_the_nearest_patches_over_labelled_pixels(fit, transform, palette, draw_labels, ignored):
-    dictionary, maskige = fit(), transform.paint(draw_labels(2, (16, 24), 5, seed=7, ignored=ignored))
+@pytest.mark.parametrize("class_balance", [0.0, 1.0])
+def test_tokens_are_the_codes_of_least_cost_over_labelled_pixels(
+    fit, transform, labels, draw_labels, ignored, class_balance
+):
+    dictionary = fit(class_balance=class_balance)
+    shares = np.bincount(labels.flatten().numpy(), minlength=5) / labels.numel()
+    weights = shares**-class_balance / (shares ** (1 - class_balance)).sum()
+    maskige = transform.paint(draw_labels(2, (16, 24), 5, seed=7, ignored=ignored))
     tokens = dictionary.encode(maskige)
     assert tokens.shape == (2, 4, 6)
     for picture in range(2):
         for (row, column), cell in cells(maskige[picture], 4).items():
-            cost = costs(cell, dictionary.centres(), palette.ignore_colour)
+            cost = costs(cell, dictionary, transform, weights)
             assert cost[tokens[picture, row, column]] == pytest.approx(min(cost), abs=1e-4)
 
 
@@ -133,16 +144,26 @@ def test_a_fresh_dictionary_takes_sizes_and_answers_from_the_weights(fit, transf
     assert fresh.decode(tokens).class_probs.equal(dictionary.decode(tokens).class_probs)
 
 
-def test_weights_of_a_dictionary_do_not_hide_what_is_missing(fit):
+def test_a_dictionary_from_before_mistakes_had_weights_counts_all_pixels_alike(fit, transform, labels):
+    dictionary, fresh = fit(class_balance=0.0), PatchDictionary(stride=4)
+    state = dictionary.state_dict()
+    del state["mistake_weights"]
+    fresh.load_state_dict(state)
+    maskige = transform.paint(labels)
+    assert fresh.encode(maskige).equal(dictionary.encode(maskige))
+
+
+@pytest.mark.parametrize("missing", ["colours", "class_probs", "log_frequency"])
+def test_weights_of_a_dictionary_do_not_hide_what_is_missing(fit, missing):
     state = fit().state_dict()
-    del state["colours"]
-    with pytest.raises(RuntimeError, match=r"Missing key.*colours"):
+    del state[missing]
+    with pytest.raises(RuntimeError, match=rf"Missing key.*{missing}"):
         PatchDictionary(stride=4).load_state_dict(state)
 
 
 def test_the_fit_depends_on_the_seed_and_not_on_the_order_of_the_pictures(fit, labels):
     assert fit(to=labels.flip(0)).class_probs.equal(fit().class_probs)
-    assert not fit(seed=1).class_probs.equal(fit().class_probs)
+    assert not fit(40, seed=1).class_probs.equal(fit(40).class_probs)
 
 
 def test_the_most_frequent_patches_are_kept_when_there_are_too_many(fit, labels):
@@ -165,6 +186,13 @@ def test_mixed_precision_changes_no_token_and_no_probability(fit, transform, lab
     assert tokens.equal(dictionary.encode(maskige))
     assert decoded.class_probs.equal(dictionary.decode_expected(token_probs).class_probs)
     assert decoded.maskige.dtype == torch.float32
+
+
+def test_colours_of_another_palette_are_refused(fit, transform, labels):
+    maskige = transform.paint(labels)
+    maskige[0, 0, 3, 3] = 0.123
+    with pytest.raises(ValueError, match=r"tokenizer=patches.*exact colours.*paint labels with the palette"):
+        fit().encode(maskige)
 
 
 @pytest.mark.parametrize("size", [(30, 32), (32, 30)])
