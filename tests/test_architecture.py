@@ -41,7 +41,7 @@ ROOMS = {
     ),  # measures, pipeline and assembly bring them together
     "networks": Room("networks", "labels window_attention"),
     "measures": Room(
-        "targets balance losses metrics neighbourhood boundaries third_class inference",
+        "targets balance losses metrics neighbourhood boundaries third_class windows inference",
         "labels maskige tokenizer networks",
     ),
     "pipeline": Room("pipeline transform_learning", "labels maskige tokenizer networks measures"),

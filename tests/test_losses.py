@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from gss.losses import pixel_loss, reconstruction_loss, token_divergence
+from gss.losses import mistake_loss, pixel_loss, reconstruction_loss, token_divergence
 
 LOGITS = torch.randn(2, 7, 3, 4, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randint(7, (2, 3, 4), generator=torch.Generator().manual_seed(1))
@@ -101,3 +102,27 @@ def test_weights_say_what_each_class_and_each_token_counts():
     expected = torch.stack(wanted).mean().item()
     assert token_divergence(LOGITS, TOKENS, VALID, weights).item() == pytest.approx(expected, rel=1e-5)
     assert pixel_loss(LOGITS, labels, weights).item() == pytest.approx(expected, rel=1e-5)
+
+
+WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.5, 2.0, 1.5, 0.1])
+
+
+def test_mistakes_cost_what_both_classes_weigh_in_the_mean_over_labelled_pixels():
+    labels = torch.where(VALID, TOKENS, 255)
+    probs, weights = LOGITS.double().softmax(1).numpy(), WEIGHTS.double().numpy()
+    costs = [
+        sum(probs[b, j, y, x] * (weights[k] + weights[j]) for j in range(7) if j != k)
+        for (b, y, x), k in np.ndenumerate(labels.numpy())
+        if k != 255
+    ]
+    assert mistake_loss(LOGITS, labels, WEIGHTS).item() == pytest.approx(np.mean(costs), rel=1e-5)
+
+
+def test_certain_and_right_costs_nothing_and_unlabelled_neither():
+    scores = certain(TOKENS).clamp(min=-1000)
+    assert mistake_loss(scores, TOKENS, WEIGHTS).item() == pytest.approx(0, abs=1e-6)
+    logits = LOGITS.clone().requires_grad_()
+    loss = mistake_loss(logits, torch.full_like(TOKENS, 255), WEIGHTS)
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()

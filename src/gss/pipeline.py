@@ -71,13 +71,21 @@ class MaskigeAutoencoder(nn.Module):
         self.transform, self.tokenizer, self.inverse = transform, tokenizer, inverse
         self.stride, self.scale, self.native_probs = token_stride(tokenizer.stride, scale), scale, native_probs
 
+    def render(self, labels: Tensor) -> Tensor:
+        """The labels that are painted: (B, H, W) int64 in [0, K) or 255, padded to whole cells and enlarged.
+
+        Returns:
+            labels (B, h * tokenizer.stride, w * tokenizer.stride) int64 in [0, K) or 255.
+        """
+        return enlarge_labels(pad_labels(labels, self.stride), self.scale)
+
     def paint(self, labels: Tensor) -> Tensor:
         """The maskige that is encoded: labels (B, H, W) int64 in [0, K) or 255, enlarged and padded to whole cells.
 
         Returns:
             maskige (B, 3, h * tokenizer.stride, w * tokenizer.stride) float32 in [0, 1].
         """
-        return self.transform.paint(enlarge_labels(pad_labels(labels, self.stride), self.scale))
+        return self.transform.paint(self.render(labels))
 
     def encode(self, labels: Tensor) -> Tensor:
         """The posterior's tokens of labels (B, H, W) int64 in [0, K) or 255.

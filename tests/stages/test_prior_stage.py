@@ -71,6 +71,22 @@ def test_a_learned_tokenizer_is_trained_and_measured_as_saved(run_tiny, compose_
     assert artefact.ceiling == run.figures["val/ceiling"] == pytest.approx(mean_iou(reconstructed, labels), abs=1e-6)
 
 
+def test_a_dictionary_with_context_is_fitted_once_and_then_trained_on_windows(run_tiny, compose_tiny, tmp_path, keep):
+    path = tmp_path / "prior.safetensors"
+    own = ("tokenizer=patches_context", "tokenizer.hidden=8", "stage.windows={number: 3, side: 16}")
+    run = run_tiny(tmp_path, "stage=prior", *own, f"prior={path}", "max_steps=3", "val_every=3", callbacks=(keep,))
+    assert (keep.steps, run.figures["trained_parameters"]) == (
+        3,
+        sum(parameter.numel() for parameter in run.module.autoencoder.tokenizer.parameters()),
+    )
+    artefact = PriorArtefact.load(path)
+    autoencoder = load_autoencoder(artefact).eval()
+    assert autoencoder.tokenizer.context.output.weight.abs().sum() > 0  # moved, and not made anew for the last measure
+    labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
+    ceiling = mean_iou(autoencoder.reconstruct(labels).labels, labels)
+    assert artefact.ceiling == run.figures["val/ceiling"] == pytest.approx(ceiling, abs=1e-6)
+
+
 def test_a_published_tokenizer_is_frozen_and_measured_as_saved(run_tiny, compose_tiny, tiny_dvae, tmp_path, keep):
     path = tmp_path / "prior.safetensors"
     run = run_tiny(tmp_path, "stage=prior", "tokenizer=dalle", *tiny_dvae, f"prior={path}", callbacks=(keep,))

@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from gss.losses import reconstruction_loss
+from gss.losses import mistake_loss, pixel_loss, reconstruction_loss
 from gss.networks.conditioning import ConditioningNetwork
 from gss.pipeline import Generation, MaskigeAutoencoder
 from gss.stages.base import Batch
 from gss.transform_learning import jitter_colours, reading_loss, reconstructed_maskige
+from gss.windows import BoundaryWindows
 
 
 class Phase(nn.Module, ABC):
@@ -34,8 +35,8 @@ class Phase(nn.Module, ABC):
         """The parts that stay as they are."""
 
     @abstractmethod
-    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> dict[str, Tensor]:
-        """Scalars float32 by log key; the first is the loss."""
+    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Scalars float32 by log key, the first the loss, of a batch at a step of the training."""
 
     def generate(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> Generation:
         """What the conditioning network makes of photographs (B, 3, H, W) by the inverse as it is now."""
@@ -43,17 +44,29 @@ class Phase(nn.Module, ABC):
 
 
 class TokenizerPhase(Phase):
-    """Reconstruction of the maskige, E_q |D(z) - X(c)|^2, and the quantizer's own loss.
+    """Reconstruction of the maskige, E_q |D(z) - X(c)|^2, or of the labels where the tokenizer itself knows classes.
 
     Args:
-        commitment_weight: of the quantizer's loss.
+        commitment_weight: of the quantizer's own loss beside the reconstruction.
+        cross_entropy_weight: beside the expected cost of mistakes, of a tokenizer that is trained on labels.
+        class_weights: (K,) float32, what a pixel of each class counts in a mistake; None: all the same.
+        windows: draws what a step sees from the labels of the batch; None: all of them.
     """
 
     name, steps_key = "tokenizer", "max_steps"
+    class_weights: Tensor | None
 
-    def __init__(self, commitment_weight: float) -> None:
+    def __init__(
+        self,
+        commitment_weight: float = 0.25,
+        cross_entropy_weight: float = 0.3,
+        class_weights: Tensor | None = None,
+        windows: BoundaryWindows | None = None,
+    ) -> None:
         super().__init__()
-        self.commitment_weight = commitment_weight
+        self.commitment_weight, self.cross_entropy_weight = commitment_weight, cross_entropy_weight
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.windows = windows
 
     def trained(self, autoencoder: MaskigeAutoencoder) -> list[nn.Module]:
         """Nothing to free: a tokenizer says itself which of its weights learn."""
@@ -63,13 +76,24 @@ class TokenizerPhase(Phase):
         """Colours and inverse: reconstructed best would be colours that all became one."""
         return [autoencoder.transform, autoencoder.inverse]
 
-    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> dict[str, Tensor]:
-        """Mean squared colour distance and the commitment, of labels (B, H, W)."""
-        maskige = autoencoder.paint(batch["labels"])
+    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, step: int) -> dict[str, Tensor]:
+        """What reconstructing labels (B, H, W) loses, plus the commitment."""
+        labels = batch["labels"]
+        if self.windows is not None:  # drawn by step, so that a resumed run sees the same ones
+            labels = self.windows(labels, torch.Generator().manual_seed(step))
+        maskige = autoencoder.paint(labels)
         result = autoencoder.tokenizer.reconstruct(maskige)
-        reconstruction = reconstruction_loss(result.maskige, maskige)
+        if result.class_scores is None:
+            reconstruction = reconstruction_loss(result.maskige, maskige)
+        else:
+            reconstruction = self._of_classes(result.class_scores, autoencoder.render(labels))
         loss = reconstruction + self.commitment_weight * result.commitment
         return {"train/loss": loss, "train/reconstruction": reconstruction}
+
+    def _of_classes(self, class_scores: Tensor, labels: Tensor) -> Tensor:
+        weights = class_scores.new_ones(class_scores.shape[1]) if self.class_weights is None else self.class_weights
+        certainty = self.cross_entropy_weight * pixel_loss(class_scores, labels)
+        return certainty + mistake_loss(class_scores, labels, weights)
 
 
 class TransformsPhase(Phase):
@@ -101,7 +125,7 @@ class TransformsPhase(Phase):
         """The tokenizer."""
         return [autoencoder.tokenizer]
 
-    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, step: int) -> dict[str, Tensor]:
         """The cross-entropy of labels (B, H, W)."""
         maskige = self._maskige(autoencoder, batch)
         if self.colour_jitter:

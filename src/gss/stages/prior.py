@@ -26,7 +26,7 @@ from gss.third_class import ThirdClassRate
 class PriorStage(Stage):
     """Trains what its phase says, and measures the ceiling that it allows.
 
-    A training-free tokenizer has no parameter to optimise: it is fitted before anything is trained or measured.
+    A tokenizer that needs a fit gets it before anything is trained or measured.
 
     Args:
         autoencoder: maskige transform, tokenizer and inverse.
@@ -34,7 +34,7 @@ class PriorStage(Stage):
         optimisation: optimiser and schedule of the phase; None measures a finished stage one.
         record: plain data for the checkpoint; `prior` is the artefact's description.
         phase: what is trained; all else is frozen and stays in evaluation mode. None: nothing is.
-        fits_tokenizer: whether a training-free tokenizer has yet to be fitted.
+        fits_tokenizer: whether a tokenizer that needs a fit has yet to get it.
         effort: to which the cost is added; None: begins at nothing.
     """
 
@@ -55,7 +55,7 @@ class PriorStage(Stage):
         scored = ("ceiling", "generated") if generates else ("ceiling",)
         super().__init__(label_space, optimisation, {"phase": phase and phase.name, **record}, scored)
         self.autoencoder, self.phase, self.generates = autoencoder, phase, generates
-        self.fits_tokenizer = fits_tokenizer and not autoencoder.tokenizer.trainable
+        self.fits_tokenizer = fits_tokenizer and autoencoder.tokenizer.fitted
         self.third_class, self.boundary = ThirdClassRate(), BoundaryFScore(label_space.num_classes)
         self.effort = effort or Effort()
         if phase is not None:
@@ -78,7 +78,7 @@ class PriorStage(Stage):
         return self
 
     def setup(self, stage: str) -> None:
-        """Fits a training-free tokenizer to the training labels, once, and shares it with all processes.
+        """Fits a tokenizer that needs it to the training labels, once, and shares it with all processes.
 
         Only then the size of its vocabulary is known, and with it the number of tokens to count.
         """
@@ -110,7 +110,7 @@ class PriorStage(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The phase's loss, a scalar float32."""
         assert self.phase is not None
-        losses = self.phase.losses(self.autoencoder, batch)
+        losses = self.phase.losses(self.autoencoder, batch, self.global_step)
         self.log_dict(losses, prog_bar=True)
         return next(iter(losses.values()))
 

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 
 from gss.assembly import arrange_palette, build_autoencoder, build_palette, describe_prior
+from gss.balance import class_weights
 from gss.callbacks.checkpoint_io import AtomicCheckpointIO
 from gss.data.datamodule import SegmentationDataModule
 from gss.maskige.palette import Palette
@@ -24,6 +25,7 @@ from gss.stages.training import RunParts, build_trainer, fit, validate
 from gss.third_class import blurred_third_class_rate
 from gss.tokenizer_source import take_tokenizer
 from gss.transform_learning import check_learnable, learns
+from gss.windows import BoundaryWindows
 
 REPORT_BATCHES = 8  # of validation labels on which an assignment of colours is reported
 
@@ -54,18 +56,19 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
     resumes_transforms = _resumes_transforms(config["resume"], autoencoder)
     fits, later, effort = config["stage"]["tokenizer_from"] is None, transforms_parts(config, parts), Effort()
 
-    def stage_of(phase: Phase, made_of: RunParts) -> PriorStage:
+    def stage_of(phase: Phase, made_of: RunParts, fits: bool) -> PriorStage:
         """The module of one training."""
         record = {"config": dict(config), "prior": description}
         return PriorStage(autoencoder, parts.datamodule.label_space, made_of.optimisation, record, phase, fits, effort)
 
-    stage = stage_of(TokenizerPhase(config["stage"]["commitment_weight"]), parts)
-    if autoencoder.tokenizer.trainable and fits and not resumes_transforms:
+    trains = autoencoder.tokenizer.trainable and fits and not resumes_transforms
+    stage = stage_of(_tokenizer_phase(config, autoencoder, parts.datamodule), parts, fits)
+    if trains:
         autoencoder.tokenizer.load_weights()
         with effort.timed():
             fit(trainer, stage, parts.datamodule, config["resume"])
     if learns(autoencoder):
-        stage = stage_of(TransformsPhase(**phase_settings(config)), later)
+        stage = stage_of(TransformsPhase(**phase_settings(config)), later, fits and not trains)
         trainer = fit_transforms(config, later, stage, config["resume"] if resumes_transforms else None)
     figures = validate(trainer, stage, parts.datamodule)
     if math.isnan(figures["val/ceiling"]):
@@ -76,6 +79,18 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
         stage.artefact(figures).save(config["prior"])
         log.info("stage=prior: ceiling %.4f, artefact %s", figures["val/ceiling"], config["prior"])
     return {**figures, **trainer.strategy.broadcast(effort.figures()), "prior": config["prior"]}
+
+
+def _tokenizer_phase(
+    config: Mapping[str, Any], autoencoder: MaskigeAutoencoder, datamodule: SegmentationDataModule
+) -> TokenizerPhase:
+    """How a tokenizer is trained; what classes count is asked of the data only where it is trained on labels."""
+    settings = {key: config["stage"][key] for key in ("commitment_weight", "cross_entropy_weight")}
+    tokenizer, weights, windows = autoencoder.tokenizer, None, config["stage"]["windows"]
+    if tokenizer.trainable and tokenizer.fitted:
+        balance = config["stage"]["class_balance"]
+        weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
+    return TokenizerPhase(**settings, class_weights=weights, windows=BoundaryWindows(**windows) if windows else None)
 
 
 def transforms_parts(config: Mapping[str, Any], parts: RunParts) -> RunParts:

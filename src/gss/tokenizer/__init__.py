@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gss.tokenizer.context import ContextDictionary
 from gss.tokenizer.dalle import DalleDVAE
 from gss.tokenizer.kl import KLAutoencoder
 from gss.tokenizer.patches import PatchDictionary
@@ -13,6 +14,7 @@ from gss.tokenizer.vqvae import VQVAE
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "patches": PatchDictionary,
+    "patches_context": ContextDictionary,
     "vqvae": VQVAE,
     "dalle": DalleDVAE,
     "vqgan": VQGAN,

@@ -36,7 +36,7 @@ class DalleDVAE(Tokenizer):
         ValueError: for another stride, or for sizes that the networks cannot have.
     """
 
-    trainable = False
+    trainable, fitted = False, True
     log_frequency: Tensor
 
     def __init__(

@@ -51,7 +51,7 @@ class DiffusersTokenizer(LatentTokenizer):
         if usage_pictures < 1:
             raise ValueError(f"tokenizer.usage_pictures={usage_pictures} must be at least 1")
         self.stride, self.weights, self.usage_pictures = stride, weights, usage_pictures
-        self.trainable = not frozen
+        self.trainable, self.fitted = not frozen, frozen
         self.network: Any = build_network(self.kind, stride, network, **ours)
 
     @abstractmethod

@@ -14,7 +14,7 @@ from gss.tokenizer.quantizer import Quantizer
 class LatentTokenizer(Tokenizer):
     """Tokens are the quantizer's codes of a latent; a subclass says how a maskige becomes a latent, and the reverse."""
 
-    trainable = True
+    trainable, fitted = True, False
     quantizer: Quantizer
 
     @abstractmethod

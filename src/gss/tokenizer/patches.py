@@ -32,7 +32,7 @@ class PatchDictionary(Tokenizer):
         seed: draws the first codes.
     """
 
-    trainable = False
+    trainable, fitted = False, True
     knows_classes = True
     class_probs: Tensor
     log_frequency: Tensor

@@ -32,23 +32,28 @@ class Reconstruction:
         maskige: (B, 3, H, W) float32 in [0, 1], the reconstruction.
         tokens: (B, h, w) int64 in [0, V).
         commitment: scalar float32, the quantizer's own loss.
+        class_scores: (B, K, H, W) float32, log-probabilities up to a constant per pixel, where the tokenizer itself
+            knows classes and is trained on labels; None where it is trained on colours.
     """
 
     maskige: Tensor
     tokens: Tensor
     commitment: Tensor
+    class_scores: Tensor | None = None
 
 
 class Tokenizer(nn.Module, ABC):
     """Turns a maskige into tokens and tokens into a maskige.
 
-    `trainable` says how it learns: True is trained by gradient on `reconstruct`, False is fitted once by `fit`.
-    `knows_classes` says that it decodes to classes of the one palette that it was fitted to, not to colours alone.
+    `trainable` and `fitted` say how it learns: by gradient on `reconstruct`, once by `fit`, or by `fit` and then by
+    gradient. `knows_classes` says that it decodes to classes of the one palette that it was fitted to, not to colours
+    alone.
     """
 
     stride: int
     vocab_size: int
     trainable: bool
+    fitted: bool
     knows_classes = False
 
     @abstractmethod
@@ -92,7 +97,7 @@ class Tokenizer(nn.Module, ABC):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Fits a training-free tokenizer to maskiges (B, 3, H, W) painted in colours (K, 3) and ignore_colour (3,).
+        """Fits a tokenizer with `fitted` to maskiges (B, 3, H, W) painted in colours (K, 3) and ignore_colour (3,).
 
         All are float32 in [0, 1].
         """
