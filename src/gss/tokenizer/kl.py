@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from gss.tokenizer.diffusers_network import PublishedNetwork
@@ -21,8 +20,9 @@ class KLAutoencoder(DiffusersTokenizer):
     """Its latent is continuous: a token is the posterior's mean, each channel rounded to one of a few even levels.
 
     The levels cover three standard deviations of the latent on either side of its centre, as the network's own
-    `scaling_factor` and `shift_factor` give them; what lies beyond is bounded. In training the latent is drawn from the
-    posterior, then rounded with straight-through gradients, so the decoder learns what rounding leaves; the divergence
+    `scaling_factor` and `shift_factor` give them; what lies beyond is bounded. Training rounds the mean as well, with
+    straight-through gradients, so the decoder learns what rounding leaves; a draw from the posterior would be noise
+    beside it, and was worse (ceiling 0.234 or 0.242 against 0.247 on drawn scenes after 300 steps). The divergence
     KL(q(latent | maskige) || N(0, 1)) has a small weight. No discriminator, no perceptual loss.
 
     Args:
@@ -73,14 +73,11 @@ class KLAutoencoder(DiffusersTokenizer):
         return (mean - self.centre) / self.spread
 
     def _posterior(self, maskige: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.training:
-            return super()._posterior(maskige)
         posterior = self.network.encode(maskige * 2 - 1).latent_dist
-        mean, log_variance = (posterior.mean - self.centre) / self.spread, posterior.logvar
-        drawn = mean + torch.exp(log_variance / 2) / self.spread * torch.randn_like(mean)
-        in_deviations = (mean * REACH).square() + posterior.var * (REACH / self.spread) ** 2
-        divergence = (in_deviations - 1 - log_variance - 2 * math.log(REACH / self.spread)).mean() / 2
-        return drawn, self.kl_weight * divergence
+        mean, unit = (posterior.mean - self.centre) / self.spread, REACH / self.spread
+        squares = (mean * REACH).square() + posterior.var * unit**2  # in standard deviations
+        divergence = (squares - 1 - posterior.logvar - 2 * math.log(unit)).mean() / 2
+        return mean, self.kl_weight * divergence
 
     def _decode(self, latent: Tensor) -> Tensor:
         picture: Tensor = self.network.decode(latent * self.spread + self.centre).sample
