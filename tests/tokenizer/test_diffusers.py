@@ -126,6 +126,15 @@ def test_certain_tokens_decode_expectedly_as_they_decode(trained, maskige):
     torch.testing.assert_close(tokenizer.decode_expected(certain).maskige, tokenizer.decode(tokens).maskige)
 
 
+def test_scores_over_tokens_agree_with_encoding_and_pass_gradients_to_the_maskige(trained, maskige):
+    tokenizer, _ = trained
+    picture = maskige.clone().requires_grad_()
+    logits = tokenizer.token_logits(picture)
+    assert logits.argmax(1).equal(tokenizer.encode(maskige))
+    logits.square().mean().backward()
+    assert picture.grad.flatten(1).abs().sum(1).gt(0).all()
+
+
 def test_usage_is_a_distribution_that_favours_used_codes(trained, maskige):
     tokenizer, _ = trained
     share = tokenizer.log_usage().exp()

@@ -50,7 +50,7 @@ class FiniteScalarCodes(_FixedCodes):
     def __init__(self, levels: Sequence[int], decay: float, even: bool = False) -> None:
         layer = FSQ(list(levels), preserve_symmetry=even, bound_hard_clamp=even)
         super().__init__(len(levels), int(layer.codebook_size), decay)
-        self.layer = layer
+        self.layer, self.even = layer, even
 
     @property
     def codebook(self) -> Tensor:
@@ -62,7 +62,9 @@ class FiniteScalarCodes(_FixedCodes):
         return torch.as_tensor(self.layer(latent)[1]).long()
 
     def place(self, latent: Tensor) -> Tensor:
-        """The latent as the library bounds it before it rounds: (B, D, h, w) float32 to the same, within the grid."""
+        """The latent as tanh bounds it before it is rounded, or, among even levels, as it is: (B, D, h, w) float32."""
+        if self.even:
+            return latent
         levels = self.layer._levels.view(-1, 1, 1)
         half = (levels - 1) * (1 + FSQ_MARGIN) / 2
         offset = torch.where(levels % 2 == 0, 0.5, 0.0)

@@ -22,8 +22,8 @@ class KLAutoencoder(DiffusersTokenizer):
     The levels cover three standard deviations of the latent on either side of its centre, as the network's own
     `scaling_factor` and `shift_factor` give them; what lies beyond is bounded. Training rounds the mean as well, with
     straight-through gradients, so the decoder learns what rounding leaves; a draw from the posterior would be noise
-    beside it, and was worse (a run each of 300 steps on drawn scenes: ceiling 0.234 or 0.242, against 0.256). The divergence
-    KL(q(latent | maskige) || N(0, 1)) has a small weight. No discriminator, no perceptual loss.
+    beside it, and was worse (a run each of 300 steps on drawn scenes: ceiling 0.234 or 0.242, against 0.256).
+    The divergence KL(q(latent | maskige) || N(0, 1)) has a small weight. No discriminator, no perceptual loss.
 
     Args:
         network: arguments of `AutoencoderKL`, such as `block_out_channels`.
