@@ -1,37 +1,16 @@
-"""`tokenizer=vqgan` and `tokenizer=kl`: behaviour, training, and weights from folders in diffusers' own format."""
+"""`tokenizer=vqgan` and `tokenizer=kl`: what every tokenizer does, and their training."""
 
 from __future__ import annotations
 
-import json
-import math
-import socket
-
 import pytest
 import torch
+from diffusers_networks import NAMES, tokenizer_of
 
 from gss.losses import reconstruction_loss
 from gss.maskige.inverse import SoftDistance
 from gss.pipeline import MaskigeAutoencoder
-from gss.tokenizer import build_tokenizer
 
-diffusers = pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
-
-LAYERS = {"layers_per_block": 1, "norm_num_groups": 4, "mid_block_add_attention": False}
-NETWORKS = {"vqgan": {**LAYERS, "latent_channels": 4}, "kl": {**LAYERS, "scaling_factor": 1.0}}
-KINDS = {"vqgan": "VQModel", "kl": "AutoencoderKL"}
-NAMES = tuple(NETWORKS)
-WIDTHS = [8, 8, 16, 16]
-
-
-def settings(name, stride=4, **more):
-    network = {"block_out_channels": WIDTHS[: stride.bit_length()], **NETWORKS[name], **more.pop("network", {})}
-    levels = {"levels": [4, 3]} if name == "kl" and "vocab_size" not in more else {}
-    return {"name": name, "stride": stride, "vocab_size": 12, "network": network, **levels, **more}
-
-
-def tokenizer_of(name, **more):
-    torch.manual_seed(0)
-    return build_tokenizer(**settings(name, **more))
+pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
 
 
 @pytest.fixture(scope="session")
@@ -55,24 +34,6 @@ def trained(name, maskige):
         optimizer.zero_grad(), (reconstruction + 0.25 * result.commitment).backward(), optimizer.step()
         losses.append(reconstruction.item())
     return tokenizer.eval(), losses
-
-
-def publish(name, path):
-    """Writes a random network with save_pretrained, and gives it."""
-    torch.manual_seed(1)
-    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
-    sizes = {"vqgan": {"num_vq_embeddings": 12}, "kl": {"latent_channels": 2}}[name]
-    published = getattr(diffusers, KINDS[name])(**{**settings(name)["network"], **blocks, **sizes}).eval()
-    if name == "vqgan":
-        published.quantize.embedding.weight.data.normal_()  # apart from each other as after a training
-    published.save_pretrained(path)
-    return published
-
-
-@pytest.fixture(scope="session")
-def folder(name, tmp_path_factory):
-    made = tmp_path_factory.mktemp(name)
-    return made, publish(name, made)
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8])
@@ -186,100 +147,6 @@ def test_levels_reach_three_standard_deviations_and_the_nearest_is_taken():
     torch.testing.assert_close(found, grid[torch.cdist(latent, grid).argmin(1)])
 
 
-def test_a_folder_in_diffusers_format_gives_the_published_networks_tokens(name, folder, maskige):
-    path, published = folder
-    tokenizer = tokenizer_of(name, weights=str(path)).eval()
-    tokenizer.load_weights()
-    tokens = tokenizer.encode(maskige)
-    with torch.no_grad():
-        if name == "vqgan":
-            codes, _, (_, _, expected) = published.quantize(published.encode(maskige * 2 - 1).latents)
-            picture = published.decode(codes, force_not_quantize=True).sample
-        else:
-            mean = published.encode(maskige * 2 - 1).latent_dist.mean
-            axes = [torch.linspace(-3, 3, levels) for levels in (4, 3)]
-            found = [(mean[:, i, ..., None] - axis).abs().argmin(-1) for i, axis in enumerate(axes)]
-            expected = found[0] + 4 * found[1]
-            picture = published.decode(torch.stack([axis[i] for axis, i in zip(axes, found, strict=True)], 1)).sample
-    assert tokens.equal(expected.view_as(tokens))
-    assert len(tokens.unique()) > 1
-    torch.testing.assert_close(tokenizer.decode(tokens).maskige, (picture / 2 + 0.5).clamp(0, 1))
-
-
-def test_published_weights_are_kept_and_counted_when_frozen(name, folder, maskige, transform, palette):
-    path, published = folder
-    tokenizer = tokenizer_of(name, weights=str(path), frozen=True, usage_pictures=3).eval()
-    assert not tokenizer.trainable
-    assert not any(weight.requires_grad for weight in tokenizer.parameters())
-    tokenizer.fit([maskige[:2], maskige[2:]], palette.colours, palette.ignore_colour)
-    counts = tokenizer.encode(maskige[:3]).flatten().bincount(minlength=12) + 0.5
-    torch.testing.assert_close(tokenizer.log_usage().exp(), counts / counts.sum(), atol=1e-4, rtol=0)
-    state = published.state_dict()
-    assert all(tensor.equal(state[key]) for key, tensor in tokenizer.network.state_dict().items())
-
-
-def test_a_training_goes_on_from_published_weights(name, folder, maskige):
-    tokenizer = tokenizer_of(name, weights=str(folder[0]))
-    assert tokenizer.trainable
-    tokenizer.load_weights()
-    before = tokenizer.network.decoder.conv_out.weight.clone()
-    torch.testing.assert_close(before, folder[1].decoder.conv_out.weight, rtol=0, atol=0)
-    reconstruction_loss(tokenizer.reconstruct(maskige).maskige, maskige).backward()
-    assert tokenizer.network.decoder.conv_out.weight.grad.abs().sum() > 0
-
-
-def test_nothing_is_fetched(name, folder, monkeypatch):
-    def refuse(*arguments, **more):
-        raise AssertionError("a connection was opened")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    tokenizer_of(name, weights=str(folder[0])).load_weights()
-    with pytest.raises(ValueError, match=r"there is no config\.json and no diffusion_pytorch_model\.safetensors in"):
-        tokenizer_of(name, weights="stabilityai/sd-vae-ft-mse").load_weights()
-
-
-def test_a_pickle_is_not_read(name, folder, tmp_path):
-    (tmp_path / "config.json").write_bytes((folder[0] / "config.json").read_bytes())
-    torch.save(folder[1].state_dict(), tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"no diffusion_pytorch_model\.safetensors in .*pickles among them"):
-        tokenizer_of(name, weights=str(tmp_path)).load_weights()
-
-
-def test_a_damaged_folder_is_said(name, folder, tmp_path):
-    weights = (folder[0] / "diffusion_pytorch_model.safetensors").read_bytes()
-    config = json.loads((folder[0] / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ValueError, match=r"tokenizer\.weights=.* cannot be read"):
-        tokenizer_of(name, weights=str(tmp_path)).load_weights()
-    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(weights)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "layers_per_block": 2}))
-    with pytest.raises(ValueError, match=r"does not fit its own config\.json: missing"):
-        tokenizer_of(name, weights=str(tmp_path), network={"layers_per_block": 2}).load_weights()
-
-
-def test_a_folder_of_the_other_network_is_refused(name, folder):
-    other = {"vqgan": "kl", "kl": "vqgan"}[name]
-    with pytest.raises(
-        ValueError, match=rf"cannot be read: it holds a {KINDS[name]}, but this tokenizer needs a {KINDS[other]}"
-    ):
-        tokenizer_of(other, weights=str(folder[0])).load_weights()
-
-
-MISMATCHES = {
-    "vqgan": ({"vocab_size": 16}, r"tokenizer\.vocab_size is 12 in the weights but 16 in the configuration"),
-    "kl": ({"levels": [12]}, r"the length of tokenizer\.levels is 2 in the weights but 1 in the configuration"),
-}
-
-
-def test_another_layout_is_refused_with_both_values(name, folder):
-    more, sentence = MISMATCHES[name]
-    with pytest.raises(ValueError, match=sentence):
-        tokenizer_of(name, weights=str(folder[0]), **more).load_weights()
-    with pytest.raises(ValueError, match=r"tokenizer\.network\.act_fn is silu in the weights but relu in the config"):
-        tokenizer_of(name, weights=str(folder[0]), network={"act_fn": "relu"}).load_weights()
-
-
 WRONG = {
     "a stride of other blocks": ({"stride": 8, "network": {"block_out_channels": [8, 8]}}, r"tokenizer\.stride=8, but"),
     "an argument that is none": ({"network": {"channels": 3}}, r"tokenizer\.network has no channels: \w+ takes act_fn"),
@@ -299,17 +166,3 @@ def test_contradictory_settings_are_refused(name, wrong):
 def test_a_size_that_does_not_divide_is_refused(name):
     with pytest.raises(ValueError, match=r"30x32 does not divide into tokens of stride 4"):
         tokenizer_of(name).encode(torch.rand(1, 3, 30, 32))
-
-
-def test_rounding_costs_at_most_half_a_step(tmp_path, maskige):
-    published = publish("kl", tmp_path)
-    with torch.no_grad():
-        mean = published.encode(maskige * 2 - 1).latent_dist.mean
-    assert mean.abs().max() < 3  # within the levels' reach
-    for levels in ([4, 3], [16, 15]):
-        tokenizer = tokenizer_of("kl", vocab_size=math.prod(levels), levels=levels, weights=str(tmp_path)).eval()
-        tokenizer.load_weights()
-        error = tokenizer.codebook[tokenizer.encode(maskige)].movedim(-1, 1) * 3 - mean
-        for channel, number in enumerate(levels):
-            step = 6 / (number - 1)
-            assert error[:, channel].abs().max() <= step / 2 + 1e-5
