@@ -217,3 +217,10 @@ def test_an_unknown_tokenizer_is_refused_with_those_there_are():
         ValueError, match=r"unknown tokenizer\.name='mosaic': one of dalle, kl, patches, patches_context"
     ):
         build_tokenizer("mosaic", stride=8)
+
+
+def test_a_cell_without_labels_gets_the_commonest_token(fit, transform):
+    dictionary = fit()
+    nothing = transform.paint(torch.full((1, 8, 8), 255))
+    assert (dictionary.encode(nothing) == dictionary.log_usage().argmax()).all()
+    assert dictionary.log_usage().diff().max() <= 0

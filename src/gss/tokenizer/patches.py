@@ -91,9 +91,11 @@ class PatchDictionary(Tokenizer):
             torch.Generator().manual_seed(self.seed),
             on_iteration,
         )
+        # the most frequent first: of equal costs the first code wins, so a cell without labels gets the commonest one
+        frequency, order = torch.bincount(cluster, counts).sort(descending=True, stable=True)
         self.vocab_size = len(shares)
-        self.class_probs = shares.movedim(2, 1).unflatten(2, (self.stride, self.stride)).contiguous()
-        self.log_frequency = (torch.bincount(cluster, counts) / counts.sum()).log()
+        self.class_probs = shares[order].movedim(2, 1).unflatten(2, (self.stride, self.stride)).contiguous()
+        self.log_frequency = (frequency / counts.sum()).log()
         self._settle()
 
     def encode(self, maskige: Tensor) -> Tensor:
