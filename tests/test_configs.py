@@ -19,7 +19,7 @@ from gss.train import train
 # group -> options that are trained for two steps
 TRAINED = {
     "stage": ["prior", "conditioning"],
-    "tokenizer": ["patches", "vqvae", "vqvae_fsq", "vqvae_lfq", "dalle", "vqgan", "kl"],
+    "tokenizer": ["patches", "patches_context", "vqvae", "vqvae_fsq", "vqvae_lfq", "dalle", "vqgan", "kl"],
     "maskige": ["ff", "ff_random", "ff_dataset", "ft", "tf", "tt", "ft_w"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
@@ -30,7 +30,16 @@ TRAINED = {
     "logger": ["none", "csv", "tensorboard", "wandb"],
     "data": ["synthetic", "cityscapes", "camvid", "folder", "ade20k", "synthetic_ade"],
     "debug": ["fast", "overfit"],
-    "experiment": ["camvid_cpu", "camvid_cpu_pixel", "demo", "demo_pixel", "maskige_variants"],
+    "experiment": [
+        "camvid_cpu",
+        "camvid_cpu_pixel",
+        "camvid_ceiling_stride4",
+        "camvid_ceiling_stride8",
+        "camvid_ceiling_context",
+        "demo",
+        "demo_pixel",
+        "maskige_variants",
+    ],
 }
 HEAVY = {"backbone": ["convnext_tiny", "resnet50", "swin_tiny"], "fusion": ["paper"]}  # built, and run once at 64x64
 ELSEWHERE = {  # used by tests of another file
@@ -173,6 +182,13 @@ def test_experiments_train(compose_run, tiny_network, tmp_path, photographs, str
 
     if option.endswith("pixel"):
         assert train(compose(tmp_path))["val/miou"] >= 0  # the stage is the experiment's own
+    elif "ceiling" in option:
+        windows = ["stage.windows.side=16"] if option.endswith("context") else []
+        assert (
+            0
+            <= train(compose(tmp_path, "stage=prior", f"prior={tmp_path / 'p.safetensors'}", *windows))["val/ceiling"]
+            <= 1
+        )
     else:
         run_both(compose, tmp_path)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,10 +44,13 @@ def test_sides_need_not_be_powers_of_two():
     assert output.pixel_logits.shape == (1, 3, 40, 72)
 
 
-@pytest.mark.parametrize("size", [(60, 64), (64, 60)])
-def test_sides_that_are_no_multiples_of_the_stride_are_refused(size):
-    with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]}.*stride 8.*data\.size"):
-        network()(torch.rand(1, 3, *size))
+@pytest.mark.parametrize("size", [(60, 64), (64, 60), (57, 3)])
+def test_a_photograph_of_any_size_is_continued_to_whole_tokens(size):
+    image, whole = torch.rand(1, 3, *size), network().eval()
+    padded = np.pad(image.numpy(), ((0, 0), (0, 0), (0, -size[0] % 8), (0, -size[1] % 8)), mode="edge")
+    output, expected = whole(image), whole(torch.from_numpy(padded))
+    torch.testing.assert_close(output.prior_logits, expected.prior_logits)
+    torch.testing.assert_close(output.pixel_logits, expected.pixel_logits[..., : size[0], : size[1]])
 
 
 def test_every_weight_is_trained_by_both_heads_together():
