@@ -7,7 +7,7 @@ Nothing in the file is executed when it is read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from gss.tensor_file import read_tensors, tensor_bytes, write_whole
 
 FORMAT = "gss-prior/1"
+TOKEN_MODEL = "token_model"
 OLDER = {  # what a description says that was written before these could be chosen
     "assignment": "class_order",
     "scale": 1,
@@ -30,10 +31,11 @@ class PriorArtefact:
 
     Args:
         description: plain data: `classes` (names), `palette` and `assignment` (names), `scale`, `tokenizer` and
-            `inverse` (their settings), `native_probs`, `data`, `size`, and `data_settings` (the data set as configured;
-            older artefacts have none).
+            `inverse` (their settings), `native_probs`, `data`, `size`, `data_settings` (the data set as configured;
+            older artefacts have none), and `token_model` (its settings) where one was trained.
         ceiling: mIoU of labels -> tokens -> labels on validation data, in [0, 1].
-        state: the maskige autoencoder's tensors by name, such as `transform.colours` (K, 3) float32 in [0, 1].
+        state: the maskige autoencoder's tensors by name, such as `transform.colours` (K, 3) float32 in [0, 1]; those of
+            the token model begin with `token_model.`.
         boundary_f3: boundary F-score at 3 pixels of the same labels, in [0, 1]; None in older artefacts.
     """
 
@@ -73,6 +75,28 @@ class PriorArtefact:
         if (found := header.get("format")) != FORMAT:
             raise ValueError(f"{key}={source} is not a stage-one artefact: its format is {found!r}")
         return cls(header["description"], float(header["ceiling"]), state, header.get("boundary_f3"))
+
+    def with_token_model(self, description: Mapping[str, Any], state: Mapping[str, Tensor]) -> PriorArtefact:
+        """The artefact with a token model beside its autoencoder.
+
+        Args:
+            description: plain data from which the model is made again.
+            state: its tensors by name, of any shape.
+        """
+        tensors = {f"{TOKEN_MODEL}.{name}": tensor for name, tensor in state.items()}
+        described = {**self.description, TOKEN_MODEL: dict(description)}
+        return replace(self, description=described, state={**self.state, **tensors})
+
+    def without_token_model(self) -> PriorArtefact:
+        """What stage two takes: the autoencoder alone."""
+        description = {key: value for key, value in self.description.items() if key != TOKEN_MODEL}
+        state = {name: tensor for name, tensor in self.state.items() if not name.startswith(f"{TOKEN_MODEL}.")}
+        return replace(self, description=description, state=state)
+
+    def token_model_state(self) -> dict[str, Tensor]:
+        """The token model's tensors by their own names; empty where there is none."""
+        prefix = f"{TOKEN_MODEL}."
+        return {name.removeprefix(prefix): held for name, held in self.state.items() if name.startswith(prefix)}
 
     def check_matches(self, expected: Mapping[str, Any]) -> None:
         """Refuses to be used where something else is configured.

@@ -90,13 +90,13 @@ def build_autoencoder(description: Config, palette: Palette) -> MaskigeAutoencod
 
 
 def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
-    """The maskige autoencoder that an artefact holds: its colours are read, never chosen again.
+    """The maskige autoencoder that an artefact holds, without its token model: colours are read, not chosen.
 
     Raises:
         ValueError: if the artefact's tensors are not those of its description.
     """
     autoencoder = build_autoencoder(artefact.description, Palette.blank(len(artefact.description["classes"])))
-    _fill(autoencoder, artefact.state, "stage-one artefact")
+    fill(autoencoder, artefact.without_token_model().state, "stage-one artefact")
     return autoencoder
 
 
@@ -160,7 +160,7 @@ def restore_segmenter(checkpoint: Mapping[str, Any], prefix: str = "segmenter.")
     conditioned = None if autoencoder is None else as_conditioned(autoencoder, checkpoint)
     network = build_segmenter(config, len(record["label_space"]["names"]), conditioned).network
     segmenter = GenerativeSegmenter(network, autoencoder)
-    _fill(segmenter, state, "checkpoint")
+    fill(segmenter, state, "checkpoint")
     return segmenter.eval()
 
 
@@ -171,7 +171,7 @@ def lookup(registry: Mapping[str, Any], key: str, name: str) -> Any:
     return registry[name]
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Loads all weights of a module, or says in one sentence which are missing, unknown or of another shape."""
     try:
         module.load_state_dict(state)

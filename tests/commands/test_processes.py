@@ -23,7 +23,9 @@ from gss.artefact import PriorArtefact
 from gss.assembly import load_autoencoder
 from gss.configuration import instantiate
 from gss.evaluate import evaluate
+from gss.label_prior import LabelPrior
 from gss.targets import token_valid
+from gss.token_model.masking import random_masks
 from gss.train import train
 
 KEPT = ("callbacks=default", "callbacks.panels=null")
@@ -68,6 +70,12 @@ def on_two_processes(folder, work):
 
 
 SPLITS = {"val": 3, "test": 2}  # an odd number of scenes: one process has one more; and an even one
+TOKEN_MODEL = (  # two steps of a tiny one
+    "token_model=masked",
+    "token_model.width=16",
+    "token_model.depth=1",
+    "token_model.max_steps=2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +84,8 @@ def distributed(compose_tiny, compose_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
     prior, checkpoint = f"prior={folder / 'prior.safetensors'}", folder / "conditioning/checkpoints/last.ckpt"
     runs = {
-        stage: compose_tiny(folder / stage, f"stage={stage}", "hardware=ddp_cpu", prior, *KEPT)
-        for stage in ("prior", "conditioning")
+        stage: compose_tiny(folder / stage, f"stage={stage}", "hardware=ddp_cpu", prior, *KEPT, *more)
+        for stage, more in (("prior", TOKEN_MODEL), ("conditioning", ()))
     }
     asked = (f"checkpoint={checkpoint}", "hardware=ddp_cpu")
     for split in SPLITS:
@@ -137,6 +145,18 @@ def test_colours_and_inverse_are_trained_on_two_processes_after_the_tokenizer(co
     artefact = PriorArtefact.load(tmp_path / "prior.safetensors")
     assert artefact.ceiling == first.result["val/ceiling"]
     assert artefact.state["inverse.correction.output.weight"].any()
+
+
+def test_nats_per_masked_token_are_pooled_over_both_processes(distributed):
+    (first, _), _ = distributed
+    prior, nats = LabelPrior.load(first.result["prior"]["prior"]), []
+    labels = torch.cat(list(instantiate(prior.data).label_batches("val")))
+    for number, tokens in enumerate(prior.tokens(labels)):
+        masked = random_masks(1, prior.model.grid, torch.Generator().manual_seed(number))[0]
+        with torch.no_grad():
+            logits = prior.model(tokens.masked_fill(masked, prior.model.mask_token)[None])[0]
+        nats.append(torch.nn.functional.cross_entropy(logits[:, masked].T, tokens[masked], reduction="none"))
+    assert first.result["prior"]["val/token_nll"] == pytest.approx(torch.cat(nats).mean().item(), abs=1e-4)
 
 
 def test_only_the_first_process_tells_and_nothing_is_warned_of_pooling(distributed):

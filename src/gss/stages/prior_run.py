@@ -21,6 +21,7 @@ from gss.pipeline import MaskigeAutoencoder
 from gss.stages.effort import Effort
 from gss.stages.phases import Phase, TokenizerPhase, TransformsPhase
 from gss.stages.prior import PriorStage
+from gss.stages.token_run import add_token_model
 from gss.stages.training import RunParts, build_trainer, fit, validate
 from gss.third_class import blurred_third_class_rate
 from gss.tokenizer_source import take_tokenizer
@@ -33,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
-    """Makes a stage-one artefact with two trainings, one or none.
+    """Makes a stage-one artefact with as many trainings as there are learned parts: up to three.
 
     A tokenizer that learns is trained first. What learns of the transforms (colours, inverse) is trained after it and
-    on it, frozen, by a Trainer of its own.
+    on it, frozen, by a Trainer of its own. A token model comes last.
 
     Args:
         config: the resolved configuration as plain data.
@@ -75,9 +76,12 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
         raise ValueError(
             "no validation pixel is labelled, so there is no ceiling: check the ignored ids in data.label_space"
         )
+    artefact = stage.artefact(figures)
     if trainer.is_global_zero:
-        stage.artefact(figures).save(config["prior"])
+        artefact.save(config["prior"])
         log.info("stage=prior: ceiling %.4f, artefact %s", figures["val/ceiling"], config["prior"])
+    if config["token_model"]["name"] != "none":
+        figures |= add_token_model(config, parts, autoencoder, artefact)
     return {**figures, **trainer.strategy.broadcast(effort.figures()), "prior": config["prior"]}
 
 

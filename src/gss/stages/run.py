@@ -35,6 +35,7 @@ def run_stage(config: Mapping[str, Any], parts: RunParts) -> dict[str, Any]:
     """
     L.seed_everything(config["seed"], verbose=False)
     runner = _runner(config["stage"])
+    _check_token_model(config)
     parts.datamodule.prepare_data()
     trainer = build_trainer(config, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip)
     for logger in parts.loggers:
@@ -56,10 +57,17 @@ def _runner(stage: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
     return _run_conditioning
 
 
+def _check_token_model(config: Mapping[str, Any]) -> None:
+    """Refuses a token model where none would be trained."""
+    name, stage = config["token_model"]["name"], config["stage"]
+    if name != "none" and (stage["name"] != "prior" or stage["maskige_source"] != "reconstructions"):
+        raise ValueError(f"token_model={name} is trained by stage=prior, on the tokens of labels: leave it out here")
+
+
 def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
     datamodule, artefact = parts.datamodule, None
     if not is_pixel_twin(config):
-        artefact = PriorArtefact.load(config["prior"])
+        artefact = PriorArtefact.load(config["prior"]).without_token_model()
         artefact.check_matches(describe_prior(config, datamodule.label_space))
     autoencoder = None if artefact is None else load_autoencoder(artefact)
     weights = codes = of_tokens = None

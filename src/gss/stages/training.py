@@ -80,11 +80,7 @@ def fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, re
     """Trains; gives the checkpoint of the last step, or None where no callback keeps one (`callbacks=none`)."""
     if resume is not None and not Path(resume).is_file():
         raise ValueError(f"resume={resume} is not a file: give the checkpoint of a run, e.g. checkpoints/last.ckpt")
-    try:
-        trainer.fit(stage, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    except SIGTERMException as stop:  # a SystemExit without a code, which the shell would take for success
-        log.error("stopped by SIGTERM after step %d of %d", trainer.global_step, trainer.max_steps)
-        raise SystemExit(128 + signal.SIGTERM) from stop
+    fit_or_stop(trainer, stage, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     last = None
     for callback in trainer.checkpoint_callbacks:
         # a training that does not end on a validation step would leave its last steps out of last.ckpt
@@ -92,6 +88,15 @@ def fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, re
             last = Path(callback.dirpath) / f"{callback.filename}.ckpt"
             trainer.save_checkpoint(last, weights_only=False)
     return last
+
+
+def fit_or_stop(trainer: L.Trainer, stage: Stage, **arguments: Any) -> None:
+    """`trainer.fit` with these arguments; SIGTERM ends the program with 143."""
+    try:
+        trainer.fit(stage, **arguments)
+    except SIGTERMException as stop:  # a SystemExit without a code, which the shell would take for success
+        log.error("stopped by SIGTERM after step %d of %d", trainer.global_step, trainer.max_steps)
+        raise SystemExit(128 + signal.SIGTERM) from stop
 
 
 def validate(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule) -> dict[str, float]:
