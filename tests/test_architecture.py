@@ -40,8 +40,9 @@ ROOMS = {
         "tokenizer", "labels tensor_file published"
     ),  # measures, pipeline and assembly bring them together
     "networks": Room("networks", "labels window_attention"),
+    "token_model": Room("token_model", ""),  # numbers in, numbers out: it knows neither classes nor pictures
     "measures": Room(
-        "targets balance losses metrics neighbourhood boundaries third_class windows inference",
+        "targets balance losses metrics neighbourhood boundaries third_class class_statistics windows inference",
         "labels maskige tokenizer networks",
     ),
     "pipeline": Room("pipeline transform_learning", "labels maskige tokenizer networks measures"),
@@ -49,7 +50,9 @@ ROOMS = {
     "assembly": Room(
         "assembly tokenizer_source inverse_exchange", "labels maskige tokenizer networks measures pipeline artefact"
     ),
-    "stages": Room("stages", "labels maskige tokenizer networks measures pipeline artefact assembly display"),
+    "stages": Room(
+        "stages", "labels maskige tokenizer networks token_model measures pipeline artefact assembly display"
+    ),
     # what is shown to people
     "display": Room("panels tables progress overlay", "labels"),
     "callbacks": Room("callbacks", "labels display"),
@@ -57,11 +60,13 @@ ROOMS = {
     # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
     "runs": Room(
         "stages.run stages.prior_run stages.predictions_run stages.training stages.evaluation stages.reconstruction "
-        "stages.pictures stage_one checkpoints prediction",
-        "labels data maskige tokenizer networks measures pipeline artefact assembly stages display callbacks",
+        "stages.pictures stages.token_run stage_one checkpoints prediction label_prior token_grids label_files samples "
+        "completions",
+        "labels data maskige tokenizer networks token_model measures pipeline artefact assembly stages display "
+        "callbacks",
     ),
     "configuration": Room("configuration overrides command_line sweep_table", ""),
-    "entries": Room("train evaluate predict convert", "labels display runs configuration conversion published"),
+    "entries": Room("train evaluate predict sample convert", "labels display runs configuration conversion published"),
 }
 
 HYDRA = f"{ROOMS['configuration'].modules} {ROOMS['entries'].modules}"

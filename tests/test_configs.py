@@ -21,6 +21,7 @@ TRAINED = {
     "stage": ["prior", "conditioning"],
     "tokenizer": ["patches", "patches_context", "vqvae", "vqvae_fsq", "vqvae_lfq", "dalle", "vqgan", "kl"],
     "maskige": ["ff", "ff_random", "ff_dataset", "ft", "tf", "tt", "ft_w"],
+    "token_model": ["none", "masked"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
     "head": ["tied", "free", "pixel_bilinear", "pixel_subpixel"],
@@ -48,6 +49,7 @@ ELSEWHERE = {  # used by tests of another file
     "hardware/ddp_cpu": "tests/commands/test_processes.py",
     "evaluate": "tests/commands/test_evaluate.py",
     "predict": "tests/commands/test_predict.py",
+    "sample": "tests/commands/test_sample.py",
     "hydra/help/gss": "tests/commands/test_mistakes.py",
 }
 BELOW_OTHERS = {"config", "paths/default", "data/base"}  # parts of every run above
@@ -138,6 +140,13 @@ def test_tokenizers_train(compose_tiny, tmp_path, tiny_dvae, option):
     if option in ("vqgan", "kl"):
         pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
     run_both(compose_tiny, tmp_path, f"tokenizer={option}", *(tiny_dvae if option == "dalle" else ()))
+
+
+@pytest.mark.parametrize("option", TRAINED["token_model"])
+def test_token_models_train(compose_tiny, tmp_path, option):
+    few = ["token_model.max_steps=2", "token_model.val_every=2"] if option == "masked" else []
+    given = ("stage=prior", f"prior={tmp_path / 'prior.safetensors'}", f"token_model={option}", *few)
+    assert ("val/token_nll" in train(compose_tiny(tmp_path, *given))) == (option == "masked")
 
 
 @pytest.mark.parametrize("option", TRAINED["backbone"])

@@ -21,7 +21,18 @@ PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 LOCK = (REPOSITORY / "requirements.lock").read_text()
 ENTRIES = re.split(r"^(?=\S)", LOCK, flags=re.MULTILINE)[1:]  # one per package and range of Python versions
 PINS = [tuple(entry.split()[0].split("==")) for entry in ENTRIES]
-GROUPS = ("stage", "backbone", "hardware", "data", "maskige", "tokenizer", "optim", "logger", "experiment")
+GROUPS = (
+    "stage",
+    "backbone",
+    "hardware",
+    "data",
+    "maskige",
+    "tokenizer",
+    "token_model",
+    "optim",
+    "logger",
+    "experiment",
+)
 
 
 def asked_for() -> list[str]:
@@ -117,7 +128,7 @@ def test_an_installed_wheel_lists_its_groups_from_another_folder(how: str, insta
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", ["train", "evaluate", "predict", "convert"])
+@pytest.mark.parametrize("entry", ["train", "evaluate", "predict", "sample", "convert"])
 def test_help_loads_nothing_heavy(entry: str, installed: Path, tmp_path: Path) -> None:
     shown = run(installed / "python", "-X", "importtime", "-m", f"gss.{entry}", "--help", cwd=tmp_path)
     loaded = set(re.findall(r"^import time:[^|]+\|[^|]+\|\s+(\S+)$", shown, flags=re.MULTILINE))

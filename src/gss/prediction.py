@@ -58,7 +58,7 @@ def predict_photographs(
             write the same file, or the device is not there.
     """
     chosen, names = trained.readout(readout), _names(photographs)
-    _check_device(device)
+    check_device(device)
     segmenter = trained.segmenter.to(device)
     unread: list[str] = []
     for path in track(photographs, "predicting", unit="photographs"):
@@ -73,7 +73,7 @@ def predict_photographs(
         raise ValueError(f"{len(unread)} of {len(photographs)} photographs were left out: {'; '.join(unread)}")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
     """Refuses a device that torch does not know or that is not there."""
     try:
         kind = torch.device(device).type

@@ -30,6 +30,22 @@ def class_table(per_class: Mapping[str, float], headline: Mapping[str, float], t
     return Group(Text(title, style="bold"), Text(scores), table)
 
 
+def comparison_table(rows: Mapping[str, Mapping[str, float]], title: str) -> RenderableType:
+    """Set figures by what was compared (rows) and by kind (columns, the same for all rows).
+
+    Args:
+        rows: row name -> kind -> figure; at least one row.
+        title: what was measured.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for kind in next(iter(rows.values())):
+        table.add_column(kind, justify="right")
+    for name, figures in rows.items():
+        table.add_row(name, *(_number(value) for value in figures.values()))
+    return table
+
+
 def headline_scores(metrics: Mapping[str, float], prefix: str = "val/") -> dict[str, float]:
     """Pick the overall scores out of logged metrics, as far as present: miou, macc, ..., mIoU by readout."""
     keys = {name: f"{prefix}{name}" for name in HEADLINE} | {name: f"{prefix}{name}/miou" for name in READOUTS}

@@ -21,6 +21,8 @@ MISTAKES = {
     "a mode that there is not": (["evaluate", "mode=sampling"], r"mode=sampling .* segmentation, reconstruction"),
     "a tokenizer that is not made yet": (["evaluate", "mode=reconstruction", "tokenizer=vqvae"], r"train stage=prior`"),
     "no photographs to predict": (["predict", "checkpoint=last.ckpt"], r"input=VALUE"),
+    "no artefact to draw from": (["sample"], r"prior=VALUE"),
+    "a mistyped key of the drawing": (["sample", "prior=a", "step=3"], r"no key step; nearest: steps"),
     "no weights to convert": (["convert", "dalle", "nowhere"], r"no encoder\.pkl and no decoder\.pkl in nowhere"),
     "a sum that is none": (["convert", "dalle", "here", "--sha256", "encoder=12"], r"--sha256 encoder=12: expected"),
     "weights of another kind": (["convert", "vqgan", "here"], r"invalid choice: 'vqgan'"),
@@ -49,7 +51,9 @@ print(json.dumps(report))
 def report(stranger, tmp_path_factory):
     """All these command lines, one after the other in one process, and what each led to."""
     lines = {name: arguments for name, (arguments, _) in MISTAKES.items()}
-    lines |= {f"{command} --help": [command, "--help"] for command in ("train", "evaluate", "predict", "convert")}
+    lines |= {
+        f"{command} --help": [command, "--help"] for command in ("train", "evaluate", "predict", "sample", "convert")
+    }
     words, folder = [sys.executable, "-c", PROGRAM, json.dumps(lines)], tmp_path_factory.mktemp("mistakes")
     ended = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=stranger, timeout=300)
     assert ended.returncode == 0, ended.stderr
@@ -82,7 +86,7 @@ def test_help_on_conversion_says_what_is_needed(report):
     assert all(word in found["out"] for word in ("dalle", "WEIGHTS_DIR", "OUTPUT", "encoder.pkl", "cdn.openai.com"))
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("command", ["evaluate", "predict", "sample"])
 def test_every_command_has_help(report, command):
     assert report[f"{command} --help"]["code"] == 0
     assert "Generative semantic segmentation" in report[f"{command} --help"]["out"]
@@ -91,5 +95,5 @@ def test_every_command_has_help(report, command):
 def test_the_shell_sees_the_code_and_the_sentence_alone(start):
     ended = start("train", "stage=prior", "tokeniser=patches")
     assert ended.returncode == 2
-    assert ended.stderr == "error: there is no key tokeniser; nearest: tokenizer\n"
+    assert ended.stderr == "error: there is no key tokeniser; nearest: tokenizer, token_model\n"
     assert ended.stdout == ""

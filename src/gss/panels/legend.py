@@ -36,16 +36,21 @@ def draw_legend(classes: Sequence[Entry], width: int, style: Style, with_doubt: 
         style: sizes.
         with_doubt: whether the panel shows uncertainty.
     """
-    heading = BOTH if any(len(entry.swatches) > 1 for entry in classes) else "class"
-    drawn = [_draw_entry(entry, style) for entry in classes]
-    column = max(picture.width for picture in drawn)
     blocks = [
-        _block(heading, drawn, [column] * len(drawn), width, style),
+        draw_classes(classes, width, style),
         _block("error map", *_own_widths([_draw_entry(entry, style) for entry in ERRORS]), width, style),
     ]
     if with_doubt:
         blocks.append(_block("uncertainty", *_own_widths([_draw_bar(style)]), width, style))
     return stack(blocks, width, apart=style.gap // 2)
+
+
+def draw_classes(classes: Sequence[Entry], width: int, style: Style) -> Image.Image:
+    """Draw the part of the legend that names classes, wrapped to `width` pixels."""
+    heading = BOTH if any(len(entry.swatches) > 1 for entry in classes) else "class"
+    drawn = [_draw_entry(entry, style) for entry in classes]
+    column = max(picture.width for picture in drawn)
+    return _block(heading, drawn, [column] * len(drawn), width, style)
 
 
 def stack(strips: Sequence[Image.Image], width: int, apart: int = 0) -> Image.Image:
