@@ -42,7 +42,8 @@ ROOMS = {
     "networks": Room("networks", "labels window_attention"),
     "token_model": Room("token_model", ""),  # numbers in, numbers out: it knows neither classes nor pictures
     "measures": Room(
-        "targets balance losses metrics neighbourhood boundaries third_class class_statistics windows inference",
+        "targets divergence balance losses metrics neighbourhood boundaries third_class class_statistics windows "
+        "inference",
         "labels maskige tokenizer networks",
     ),
     "pipeline": Room("pipeline transform_learning", "labels maskige tokenizer networks measures"),

@@ -9,8 +9,9 @@ import torch
 
 from gss.assembly import build_autoencoder, build_palette, build_segmenter, describe_prior
 from gss.configuration import to_plain
+from gss.divergence import token_divergence
 from gss.labels import LabelSpace
-from gss.losses import pixel_loss, reconstruction_loss, token_divergence
+from gss.losses import pixel_loss, reconstruction_loss
 from gss.metrics import ConfusionMatrix, scores
 from gss.stages.optimisation import Optimisation
 from gss.targets import token_targets
@@ -101,7 +102,7 @@ def test_generation_learns_a_batch_by_heart(picture, config, token):
     def loss():
         output = segmenter.network(image)
         targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.encode, autoencoder.stride)
-        divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
+        divergence = token_divergence(output.prior, targets)
         return 0.8 * divergence + 0.2 * pixel_loss(output.pixel_logits, labels)
 
     train(segmenter, loss, steps=300, lr=6e-3)

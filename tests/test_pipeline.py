@@ -11,6 +11,7 @@ from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.networks.fusion import MultiLevelAggregation
 from gss.networks.heads import BilinearPixelHead, TiedTokenHead
+from gss.networks.token_scores import TokenScores
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
 from gss.tokenizer.patches import PatchDictionary
 from gss.tokenizer.vqvae import VQVAE
@@ -144,7 +145,7 @@ def certain(tokens):
     prior_logits = 1e4 * torch.nn.functional.one_hot(tokens, 12).movedim(-1, 1).float()
     pixel_logits = torch.zeros(len(tokens), 5, 32, 48)
     pixel_logits[:, 3] = 1
-    return ConditioningOutput(prior_logits, pixel_logits)
+    return ConditioningOutput(TokenScores.from_logits(prior_logits), pixel_logits)
 
 
 def test_when_the_prior_is_the_posterior_generation_is_the_reconstruction(segmenter, draw_labels):
@@ -166,7 +167,7 @@ def test_doubt_between_tokens_shows_in_expected_probabilities_and_not_in_argmax(
     segmenter = GenerativeSegmenter(network(autoencoder), autoencoder)
     prior_logits = torch.full((1, 12, 1, 1), -1e4)
     prior_logits[0, 2], prior_logits[0, 5] = 0.1, 0.0  # tokens 2 and 5, nearly even
-    output = ConditioningOutput(prior_logits, torch.zeros(1, 5, 4, 4))
+    output = ConditioningOutput(TokenScores.from_logits(prior_logits), torch.zeros(1, 5, 4, 4))
     codes, share = autoencoder.tokenizer.class_probs, torch.tensor([0.1, 0.0]).softmax(0)
     assert segmenter.generate(output, "argmax").class_probs[0].equal(codes[2])
     mixed = share[0] * codes[2] + share[1] * codes[5]

@@ -30,7 +30,8 @@ from bench.scenes import drawn_scenes, experiment, fitted_autoencoder, label_spa
 from gss.assembly import build_segmenter
 from gss.callbacks.progress import StepProgress
 from gss.configuration import instantiate
-from gss.losses import pixel_loss, token_divergence
+from gss.divergence import token_divergence
+from gss.losses import pixel_loss
 from gss.pipeline import GenerativeSegmenter
 from gss.progress import choose_display
 from gss.stages.base import Batch
@@ -93,10 +94,10 @@ class BareLoop:
     def _loss(self, image: Tensor, labels: Tensor) -> Tensor:
         output, stage_one = self.segmenter.network(image), self.segmenter.autoencoder
         assert stage_one is not None
-        assert output.prior_logits is not None
+        assert output.prior is not None
         pixels = pixel_loss(output.pixel_logits, labels)
         targets = token_targets(labels, output.pixel_logits, self.policy, stage_one.encode, stage_one.stride)
-        divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
+        divergence = token_divergence(output.prior, targets)
         return self.token_weight * divergence + self.pixel_weight * pixels
 
 

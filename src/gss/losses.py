@@ -8,36 +8,6 @@ from torch import Tensor, nn
 from gss.labels import IGNORE
 
 
-def token_divergence(
-    prior_logits: Tensor, tokens: Tensor, token_valid: Tensor, token_weights: Tensor | None = None
-) -> Tensor:
-    """KL(q(z | labels) || p(z | image)) per token, in nats: the second term of the ELBO.
-
-    The posterior is one-hot, so its entropy is zero and the divergence is the cross-entropy of the token. The released
-    code divides by all positions; here the mean runs over the valid ones, so ignored area does not shrink the step.
-
-    Args:
-        prior_logits: (B, V, h, w) float.
-        tokens: (B, h, w) int64 in [0, V).
-        token_valid: (B, h, w) bool.
-        token_weights: (V,) float32, what a cell of each token counts; None: all the same.
-
-    Returns:
-        Scalar float32; 0 where no token is valid.
-
-    Raises:
-        ValueError: if a token lies outside [0, V).
-    """
-    vocab_size = prior_logits.shape[1]
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
-        raise ValueError(
-            f"tokens reach from {int(tokens.min())} to {int(tokens.max())}, outside the vocabulary of {vocab_size}: "
-            "the prior and the conditioning network differ, train stage=conditioning with the same prior=PATH"
-        )
-    target = torch.where(token_valid, tokens, -100)
-    return _mean_cross_entropy(prior_logits, target, -100, token_weights)
-
-
 def pixel_loss(pixel_logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Cross-entropy of the pixel head over labelled pixels.
 

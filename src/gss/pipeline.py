@@ -1,8 +1,8 @@
 """The arrows of the method in one file.
 
 - posterior q(z | c):   labels -> maskige -> tokens
-- prior p(z | image):   image -> prior_logits
-- generation p(c | z):  prior_logits -> tokens or expected embedding -> maskige -> class_probs
+- prior p(z | image):   image -> token scores
+- generation p(c | z):  token scores -> tokens or expected embedding -> maskige -> class_probs
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gss.maskige.cells import enlarge_labels, pad_labels, reduce_class_probs
 from gss.maskige.inverse import Inverse
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
+from gss.networks.token_scores import TokenScores
 from gss.tokenizer.protocol import Decoded, Tokenizer
 
 GENERATIVE_READOUTS = ("argmax", "expected")
@@ -103,11 +104,11 @@ class MaskigeAutoencoder(nn.Module):
         """What the expected embedding under token_probs (B, V, h, w) float shows, cut to (H, W) `size`."""
         return self.read(self.tokenizer.decode_expected(token_probs), size)
 
-    def draw(self, prior_logits: Tensor, readout: str) -> Decoded:
-        """What prior_logits (B, V, h, w) float show, unread: the likeliest tokens, or the expected embedding."""
+    def draw(self, prior: TokenScores, readout: str) -> Decoded:
+        """What the conditioning network's scores of (B, h, w) cells show, unread, by argmax or by expectation."""
         if readout == "argmax":
-            return self.tokenizer.decode(prior_logits.argmax(dim=1))
-        return self.tokenizer.decode_expected(prior_logits.float().softmax(dim=1))
+            return self.tokenizer.decode(prior.likeliest())
+        return self.tokenizer.decode_mixed(prior.expected(self.tokenizer.code_table))
 
     def reconstruct(self, labels: Tensor) -> Generation:
         """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back, at their own size."""
@@ -184,7 +185,7 @@ class GenerativeSegmenter(nn.Module):
         return self.generate(self.network(image), readout)
 
     def generate(self, output: ConditioningOutput, readout: str) -> Generation:
-        """Reads class_probs (B, K, H, W) out of prior_logits (B, V, h, w) float or pixel_logits (B, K, H, W) float.
+        """Reads class_probs (B, K, H, W) float32 out of the token scores or the pixel_logits (B, K, H, W) float.
 
         `argmax` decodes the likeliest token of each cell (the paper); `expected` decodes the expected embedding under
         p(z | image), which gives graded probabilities; `pixel` takes the pixel head.
@@ -196,9 +197,9 @@ class GenerativeSegmenter(nn.Module):
         if readout == PIXEL_READOUT:
             return Generation(output.pixel_logits.float().softmax(dim=1), None)
         assert self.autoencoder is not None
-        assert output.prior_logits is not None
+        assert output.prior is not None
         size = (output.pixel_logits.shape[-2], output.pixel_logits.shape[-1])
-        return self.autoencoder.read(self.autoencoder.draw(output.prior_logits, readout), size)
+        return self.autoencoder.read(self.autoencoder.draw(output.prior, readout), size)
 
     def check_readout(self, readout: str) -> None:
         """Raises a ValueError that lists the readouts unless this segmenter has the given one."""

@@ -16,12 +16,25 @@ class TokenTargets:
     """The posterior q(z | labels) as one token per cell.
 
     Args:
-        tokens: (B, h, w) int64 in [0, V).
-        token_valid: (B, h, w) bool, the cell covers at least one labelled pixel.
+        tokens: (B, h, w) int64 in [0, V), the likeliest token of each cell.
+        token_valid: (B, h, w) bool, the cell counts.
+        spread: for a posterior that is not one-hot, its candidates (B, h, w, k) int64 in [0, V) and their shares
+            (B, h, w, k) float32, which sum to 1 over k.
     """
 
     tokens: Tensor
     token_valid: Tensor
+    spread: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def candidates(self) -> Tensor:
+        """The tokens that the posterior gives a share: (B, h, w, k) int64 in [0, V)."""
+        return self.tokens[..., None] if self.spread is None else self.spread[0]
+
+    @property
+    def shares(self) -> Tensor:
+        """What the posterior gives each candidate: (B, h, w, k) float32, sums to 1 over k."""
+        return torch.ones_like(self.candidates, dtype=torch.float32) if self.spread is None else self.spread[1]
 
 
 def masked_labels(labels: Tensor, pixel_logits: Tensor) -> Tensor:

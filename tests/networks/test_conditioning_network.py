@@ -27,20 +27,20 @@ def network(token="tied", pixel_head=BilinearPixelHead, stride=8):
 @pytest.mark.parametrize("token", ["tied", "free"])
 def test_a_photograph_gets_scores_for_tokens_and_pixels(token, stride):
     output = network(token, stride=stride)(torch.rand(1, 3, 64, 64))
-    assert output.prior_logits.shape == (1, 11, 64 // stride, 64 // stride)
+    assert output.prior.logits().shape == (1, 11, 64 // stride, 64 // stride)
     assert output.pixel_logits.shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize("pixel_head", [BilinearPixelHead, SubpixelHead])
 def test_the_pixel_twin_scores_pixels_only(pixel_head):
     output = network(None, pixel_head)(torch.rand(1, 3, 64, 64))
-    assert output.prior_logits is None
+    assert output.prior is None
     assert output.pixel_logits.shape == (1, 3, 64, 64)
 
 
 def test_sides_need_not_be_powers_of_two():
     output = network().eval()(torch.rand(1, 3, 40, 72))
-    assert output.prior_logits.shape == (1, 11, 5, 9)
+    assert output.prior.logits().shape == (1, 11, 5, 9)
     assert output.pixel_logits.shape == (1, 3, 40, 72)
 
 
@@ -49,12 +49,12 @@ def test_a_photograph_of_any_size_is_continued_to_whole_tokens(size):
     image, whole = torch.rand(1, 3, *size), network().eval()
     padded = np.pad(image.numpy(), ((0, 0), (0, 0), (0, -size[0] % 8), (0, -size[1] % 8)), mode="edge")
     output, expected = whole(image), whole(torch.from_numpy(padded))
-    torch.testing.assert_close(output.prior_logits, expected.prior_logits)
+    torch.testing.assert_close(output.prior.logits(), expected.prior.logits())
     torch.testing.assert_close(output.pixel_logits, expected.pixel_logits[..., : size[0], : size[1]])
 
 
 def test_every_weight_is_trained_by_both_heads_together():
     whole = network()
     output = whole(torch.rand(2, 3, 64, 64))
-    (output.prior_logits.square().sum() + output.pixel_logits.square().sum()).backward()
+    (output.prior.logits().square().sum() + output.pixel_logits.square().sum()).backward()
     assert [name for name, weight in whole.named_parameters() if weight.grad is None] == []

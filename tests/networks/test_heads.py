@@ -23,19 +23,19 @@ def test_tied_scores_are_the_evidence_times_what_each_token_decodes_to():
             for column in range(6):
                 cell = u[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
                 expected[:, token, row, column] = (cell * codes[token]).sum((1, 2, 3)) + log_frequency[token]
-    torch.testing.assert_close(head(features), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(head(features).logits(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_tied_scores_begin_near_the_log_frequencies():
     log_frequency = draw(7).log_softmax(0)
-    scores = TiedTokenHead(5, draw(7, 3, 4, 4).softmax(1), log_frequency)(draw(1, 5, 3, 3))
+    scores = TiedTokenHead(5, draw(7, 3, 4, 4).softmax(1), log_frequency)(draw(1, 5, 3, 3)).logits()
     torch.testing.assert_close(scores, log_frequency[None, :, None, None].expand(1, 7, 3, 3), atol=1.0, rtol=0)
 
 
 def test_tokens_that_decode_alike_share_their_evidence():
     codes = draw(2, 3, 2, 2).softmax(1)[[0, 1, 1]]
     head = TiedTokenHead(5, codes, torch.zeros(3))
-    scores = head(draw(1, 5, 4, 4))
+    scores = head(draw(1, 5, 4, 4)).logits()
     torch.testing.assert_close(scores[:, 1], scores[:, 2])
     assert not torch.allclose(scores[:, 0], scores[:, 1])
 
@@ -48,9 +48,9 @@ def test_the_dictionary_of_a_tied_head_is_neither_trained_nor_saved():
 
 def test_free_scores_are_a_1x1_convolution_to_the_vocabulary():
     head, features = FreeTokenHead(5, vocab_size=9, hidden=8).eval(), draw(2, 5, 4, 6)
-    scores = head(features)
+    scores = head(features).logits()
     assert scores.shape == (2, 9, 4, 6)
-    torch.testing.assert_close(head(features[:, :, 1:2, 3:4]), scores[:, :, 1:2, 3:4])
+    torch.testing.assert_close(head(features[:, :, 1:2, 3:4]).logits(), scores[:, :, 1:2, 3:4])
 
 
 def test_the_subpixel_head_shuffles_channels_into_pixels():
@@ -81,4 +81,4 @@ def test_pixel_evidence_is_the_enlarged_class_scores_times_what_each_token_decod
     expected = torch.einsum("bkhywx,tkyx->bthw", enlarged.unflatten(3, (6, 4)).unflatten(2, (5, 4)), codes)
     features = torch.zeros(2, 5, 5, 6)
     head = TiedTokenHead(5, codes, torch.zeros(7), pixel_evidence=True)
-    torch.testing.assert_close(head(features, class_scores) / head.pixel_gain, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(head(features, class_scores).logits() / head.pixel_gain, expected, rtol=1e-4, atol=1e-4)

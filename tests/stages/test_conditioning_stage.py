@@ -12,7 +12,9 @@ from gss.artefact import PriorArtefact
 from gss.assembly import load_autoencoder, restore_segmenter
 from gss.checkpoints import TrainedSegmenter
 from gss.configuration import instantiate
-from gss.losses import pixel_loss, token_divergence
+from gss.divergence import token_divergence
+from gss.losses import pixel_loss
+from gss.networks.token_scores import TokenScores
 from gss.pipeline import MaskigeAutoencoder
 from gss.targets import token_targets
 
@@ -199,7 +201,7 @@ def test_the_loss_is_the_weighted_sum_of_divergence_and_pixel_loss(trained, monk
     loss = stage.training_step({"image": image, "labels": labels, "name": ["a", "b"]}, 0)
     output, autoencoder = stage.segmenter.network(image), stage.segmenter.autoencoder
     targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.encode, autoencoder.stride)
-    divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid)
+    divergence = token_divergence(output.prior, targets)
     pixels = pixel_loss(output.pixel_logits, labels)
     assert loss.item() == pytest.approx((0.8 * divergence + 0.2 * pixels).item(), rel=1e-5)
     assert logged["train/token_divergence"].item() == pytest.approx(divergence.item(), rel=1e-5)
@@ -211,8 +213,8 @@ def test_the_loss_is_exactly_zero_when_the_prior_is_the_posterior(trained):
     nothing = torch.zeros(2, 19, 32, 64)
     targets = token_targets(labels, nothing, "filled", autoencoder.encode, autoencoder.stride)
     one_hot = torch.nn.functional.one_hot(targets.tokens, autoencoder.tokenizer.vocab_size).movedim(-1, 1)
-    posterior = one_hot.float().log()
-    assert token_divergence(posterior, targets.tokens, targets.token_valid).item() == 0
+    posterior = TokenScores.from_logits(one_hot.float().mul(1000))
+    assert token_divergence(posterior, targets).item() == 0
 
 
 def test_panel_rows_show_what_was_generated(trained):

@@ -64,7 +64,7 @@ def test_the_network_says_what_it_said_before(run, tiny_checkpoint):
     """A tied head is built from what tokens decode to, which the new inverse would change."""
     image = torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
     logits = [
-        TrainedSegmenter.load(path).segmenter.network(image).prior_logits
+        TrainedSegmenter.load(path).segmenter.network(image).prior.logits()
         for path in (tiny_checkpoint, run.figures["checkpoint"])
     ]
     assert logits[0].equal(logits[1])
@@ -91,7 +91,7 @@ def test_an_inverse_can_be_exchanged_again(run, run_tiny, tmp_path, tiny_checkpo
     assert again.figures["val/miou_before"] == pytest.approx(run.figures["val/miou"], abs=1e-6)
     image = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(1))
     first, last = (TrainedSegmenter.load(path).segmenter for path in (tiny_checkpoint, again.figures["checkpoint"]))
-    assert last.network(image).prior_logits.equal(first.network(image).prior_logits)
+    assert last.network(image).prior.logits().equal(first.network(image).prior.logits())
     assert TrainedSegmenter.load(again.figures["checkpoint"]).config["maskige"]["inverse"]["name"] == "shifted_window"
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gss.networks.backbone import TimmBackbone
 from gss.networks.fusion import MultiLevelAggregation
 from gss.networks.heads import BilinearPixelHead, SubpixelHead
+from gss.networks.token_scores import TokenScores
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,11 @@ class ConditioningOutput:
     """What the network says of a photograph.
 
     Args:
-        prior_logits: (B, V, h, w) float, scores over tokens; None for the pixel twin.
+        prior: scores over tokens of (B, h, w) cells; None for the pixel twin.
         pixel_logits: (B, K, H, W) float, scores over classes.
     """
 
-    prior_logits: Tensor | None
+    prior: TokenScores | None
     pixel_logits: Tensor
 
 
@@ -61,8 +62,8 @@ class ConditioningNetwork(nn.Module):
         grid = (padded.shape[-2] // self.stride, padded.shape[-1] // self.stride)
         features = self.fusion(self.backbone(padded), grid)
         class_scores = self.pixel_head.scores(features)
-        prior_logits = None if self.token_head is None else self.token_head(features, class_scores)
-        return ConditioningOutput(prior_logits, self.pixel_head.enlarge(class_scores)[..., :height, :width])
+        prior = None if self.token_head is None else self.token_head(features, class_scores)
+        return ConditioningOutput(prior, self.pixel_head.enlarge(class_scores)[..., :height, :width])
 
 
 def pad_photograph(image: Tensor, stride: int) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gss.networks.token_scores import TokenScores
+
 
 class FreeTokenHead(nn.Module):
     """The paper's head: 1x1 convolution to `hidden`, 1x1 convolution to the vocabulary.
@@ -20,9 +22,11 @@ class FreeTokenHead(nn.Module):
         self.hidden = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
         self.scores = nn.Conv2d(hidden, vocab_size, 1)
 
-    def forward(self, features: Tensor, class_scores: Tensor | None = None) -> Tensor:
-        """(B, channels, h, w) float to prior_logits (B, V, h, w); the pixel head's scores play no part."""
-        return torch.as_tensor(self.scores(self.hidden(features)))
+    def forward(self, features: Tensor, class_scores: Tensor | None = None) -> TokenScores:
+        """Scores over tokens of (B, channels, h, w) float; the pixel head's scores play no part."""
+        weight, bias = self.scores.weight.flatten(1), self.scores.bias
+        assert bias is not None
+        return TokenScores(self.hidden(features).movedim(1, -1), weight, bias)
 
 
 class TiedTokenHead(nn.Module):
@@ -65,24 +69,20 @@ class TiedTokenHead(nn.Module):
             self.register_buffer("coarse_codes", bilinear_adjoint(code_class_probs).flatten(1), persistent=False)
             self.pixel_gain = nn.Parameter(torch.tensor(0.4 * per_pixel))
 
-    def forward(self, features: Tensor, class_scores: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, class_scores: Tensor | None = None) -> TokenScores:
         """Scores over tokens.
 
         Args:
             features: (B, channels, h, w) float.
             class_scores: (B, K, h, w) float, the bilinear pixel head's scores at the token grid, for `pixel_evidence`.
-
-        Returns:
-            prior_logits (B, V, h, w).
         """
-        weight = self.codes @ self.evidence
-        scores = nn.functional.linear(features.movedim(1, -1), weight, self.bias)
+        weight, rows = self.codes @ self.evidence, features.movedim(1, -1)
         if self.pixel_gain is not None:
             assert class_scores is not None
             around = nn.functional.pad(self.pixel_gain * class_scores, (1, 1, 1, 1), mode="replicate")
-            neighbours = nn.functional.unfold(around, 3).unflatten(2, scores.shape[1:3]).movedim(1, -1)
-            scores = scores + nn.functional.linear(neighbours, self.coarse_codes)
-        return scores.movedim(-1, 1)
+            neighbours = nn.functional.unfold(around, 3).unflatten(2, rows.shape[1:3]).movedim(1, -1)
+            rows, weight = torch.cat([rows, neighbours], dim=-1), torch.cat([weight, self.coarse_codes], dim=1)
+        return TokenScores(rows, weight, self.bias)
 
 
 def bilinear_adjoint(code_class_probs: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from gss.divergence import token_divergence
 from gss.labels import LabelSpace
-from gss.losses import pixel_loss, token_divergence
+from gss.losses import pixel_loss
 from gss.networks.conditioning import ConditioningOutput
 from gss.panels import PanelRow
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
@@ -77,7 +78,7 @@ class ConditioningStage(Stage):
             self.log_dict({"train/loss": pixels, "train/pixel_loss": pixels}, prog_bar=True)
             return pixels
         targets = self._targets(labels, output, self.segmenter.autoencoder)
-        divergence = token_divergence(output.prior_logits, targets.tokens, targets.token_valid, self.token_weights)
+        divergence = token_divergence(output.prior, targets, self.token_weights)
         loss = self.token_weight * divergence + self.pixel_weight * pixels
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({"train/token_divergence": divergence, "train/pixel_loss": pixels})
@@ -91,7 +92,7 @@ class ConditioningStage(Stage):
         if self.segmenter.autoencoder is not None:
             self.confusion("ceiling").update(self.segmenter.autoencoder.reconstruct(labels).labels, labels)
             targets = self._targets(labels, output, self.segmenter.autoencoder)
-            right = output.prior_logits.argmax(dim=1) == targets.tokens
+            right = output.prior.likeliest() == targets.tokens
             self.token_accuracy.update(right[targets.token_valid])
 
     def on_validation_epoch_end(self) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gss.losses import mistake_loss, pixel_loss, reconstruction_loss
-from gss.networks.conditioning import ConditioningNetwork
+from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
+from gss.networks.token_scores import TokenScores
 from gss.pipeline import Generation, MaskigeAutoencoder
 from gss.stages.base import Batch
 from gss.transform_learning import jitter_colours, reading_loss, reconstructed_maskige
@@ -167,14 +168,14 @@ class PredictionsPhase(TransformsPhase):
     def generate(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> Generation:
         """The network's segmentation of photographs (B, 3, H, W), at the size of their labels."""
         height, width = batch["labels"].shape[-2:]
-        return autoencoder.read(autoencoder.draw(self._prior_logits(batch), self.readout), (height, width))
+        return autoencoder.read(autoencoder.draw(self._prior(batch), self.readout), (height, width))
 
     @torch.no_grad()
     def _maskige(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> Tensor:
-        return autoencoder.draw(self._prior_logits(batch), self.readout).maskige
+        return autoencoder.draw(self._prior(batch), self.readout).maskige
 
-    def _prior_logits(self, batch: Batch) -> Tensor:
-        """(B, V, h, w) float of photographs (B, 3, H, W)."""
-        logits = self.network(batch["image"]).prior_logits
-        assert logits is not None
-        return torch.as_tensor(logits)
+    def _prior(self, batch: Batch) -> TokenScores:
+        """What the network says of photographs (B, 3, H, W)."""
+        output: ConditioningOutput = self.network(batch["image"])
+        assert output.prior is not None
+        return output.prior

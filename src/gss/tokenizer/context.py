@@ -65,12 +65,12 @@ class ContextDictionary(PatchDictionary):
         """The dictionary's patches, corrected: (B, h, w) int64 in [0, V) to class_probs (B, K, H, W) float32."""
         return self._corrected(super().decode(tokens))
 
-    def decode_expected(self, token_probs: Tensor) -> Decoded:
-        """The expected patches under token_probs (B, V, h, w) float, corrected: class_probs (B, K, H, W) float32.
+    def decode_mixed(self, mixed: Tensor) -> Decoded:
+        """Averages (B, K * stride^2, h, w) float32 of patches, corrected: class_probs (B, K, H, W) float32.
 
         Both ways the maskige (B, 3, H, W) float32 in [0, 1] shows the likeliest class in its exact colour.
         """
-        return self._corrected(super().decode_expected(token_probs))
+        return self._corrected(super().decode_mixed(mixed))
 
     def reconstruct(self, maskige: Tensor) -> Reconstruction:
         """One pass whose class_scores carry gradients to the network: (B, 3, H, W) float in [0, 1], exact colours."""

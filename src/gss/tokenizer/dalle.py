@@ -124,13 +124,16 @@ class DalleDVAE(Tokenizer):
         self._check_filled()
         return self._decode_codes(self.decoder.codebook(tokens).movedim(-1, 1))
 
-    def decode_expected(self, token_probs: Tensor) -> Decoded:
-        """The decoder on the expected code under token_probs (B, V, h, w) float: a maskige (B, 3, H, W) float32."""
+    @property
+    def code_table(self) -> Tensor:
+        """The codes that the decoder's first layer holds: (V, code_dim) float32."""
         self._check_filled()
-        with full_precision(token_probs):
-            codes = self.decoder.codebook.weight.T.expand(len(token_probs), -1, -1)
-            expected = codes @ token_probs.float().flatten(2)
-        return self._decode_codes(expected.unflatten(2, token_probs.shape[2:]))
+        return self.decoder.codebook.weight
+
+    def decode_mixed(self, mixed: Tensor) -> Decoded:
+        """The decoder on averages (B, code_dim, h, w) float32 of codes: a maskige (B, 3, H, W) float32."""
+        self._check_filled()
+        return self._decode_codes(mixed)
 
     def log_usage(self) -> Tensor:
         """Log of each token's share of the counted cells, smoothed: (V,) float32; uniform before `fit`."""

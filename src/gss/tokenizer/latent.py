@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from torch import Tensor
 
 from gss.tokenizer.protocol import Decoded, Reconstruction, Tokenizer, check_divisible, full_precision
@@ -50,11 +49,14 @@ class LatentTokenizer(Tokenizer):
         """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32."""
         return Decoded(self.decode_latent(self.codebook[tokens].movedim(-1, 1)))
 
-    def decode_expected(self, token_probs: Tensor) -> Decoded:
-        """The decoder on the expected code under token_probs (B, V, h, w) float: a maskige (B, 3, H, W) float32."""
-        with full_precision(token_probs):
-            expected = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.codebook)
-        return Decoded(self.decode_latent(expected))
+    @property
+    def code_table(self) -> Tensor:
+        """The codes: (V, D) float32."""
+        return self.codebook
+
+    def decode_mixed(self, mixed: Tensor) -> Decoded:
+        """The decoder on averages (B, D, h, w) float32 of codes: a maskige (B, 3, H, W) float32."""
+        return Decoded(self.decode_latent(mixed))
 
     def reconstruct(self, maskige: Tensor) -> Reconstruction:
         """One training pass with straight-through gradients: (B, 3, H, W) float in [0, 1] to the same."""

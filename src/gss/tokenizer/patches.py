@@ -117,14 +117,18 @@ class PatchDictionary(Tokenizer):
         class_probs = patches.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
         return Decoded(self.colours[class_probs.argmax(1)].movedim(-1, 1), class_probs)
 
-    def decode_expected(self, token_probs: Tensor) -> Decoded:
-        """Class distributions averaged under token_probs (B, V, h, w) float, which sums to 1 over V.
+    @property
+    def code_table(self) -> Tensor:
+        """The class distributions of each patch, flat: (V, K * stride^2) float32."""
+        return self.class_probs.flatten(1)
+
+    def decode_mixed(self, mixed: Tensor) -> Decoded:
+        """Class distributions averaged over patches: (B, K * stride^2, h, w) float32.
 
         The maskige (B, 3, H, W) float32 in [0, 1] is the expected colour of class_probs (B, K, H, W) float32.
         """
-        with full_precision(token_probs):
-            flat = torch.einsum("bvhw,vd->bdhw", token_probs.float(), self.class_probs.flatten(1))
-            class_probs = nn.functional.pixel_shuffle(flat, self.stride)
+        with full_precision(mixed):
+            class_probs = nn.functional.pixel_shuffle(mixed, self.stride)
             maskige = torch.einsum("bkhw,kc->bchw", class_probs, self.colours)
         return Decoded(maskige, class_probs)
 

@@ -64,9 +64,19 @@ class Tokenizer(nn.Module, ABC):
     def decode(self, tokens: Tensor) -> Decoded:
         """Tokens (B, h, w) int64 in [0, V) to a maskige (B, 3, h * stride, w * stride) float32."""
 
+    @property
     @abstractmethod
+    def code_table(self) -> Tensor:
+        """What the decoder reads of each token, and may be averaged over tokens: (V, C) float32."""
+
+    @abstractmethod
+    def decode_mixed(self, mixed: Tensor) -> Decoded:
+        """Decodes averages (B, C, h, w) float32 of `code_table`."""
+
     def decode_expected(self, token_probs: Tensor) -> Decoded:
         """Decodes the expected embedding under token_probs (B, V, h, w) float, which sums to 1 over V."""
+        with full_precision(token_probs):
+            return self.decode_mixed(torch.einsum("bvhw,vc->bchw", token_probs.float(), self.code_table))
 
     def token_logits(self, maskige: Tensor) -> Tensor:
         """Differentiable scores over tokens, through which colours can be learned; their argmax is what `encode` gives.
