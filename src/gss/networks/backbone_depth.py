@@ -19,7 +19,7 @@ def block_depths(network: Any) -> dict[str, int]:
 
 
 def stage_depths(network: Any) -> dict[str, int]:
-    """Stage of every parameter, from 0 = stem to 4 = last; a stage of a plain transformer is a quarter of its blocks."""
+    """Stage of every parameter, from 0 = stem to 4 = last; a plain transformer's is a quarter of its blocks."""
     depths = _depths(network, coarse=True)
     last = max(depths.values()) or 1
     return {name: -(-NUM_STAGES * depth // last) for name, depth in depths.items()}

@@ -6,7 +6,7 @@ import difflib
 from typing import Any
 
 import timm
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from timm.models import FeatureInfo
 
 SWIN = {"strict_img_size": False, "always_partition": True}  # windows shift in every stage, as in published segmenters
@@ -18,7 +18,7 @@ ANY_SIZE: dict[str, dict[str, Any]] = {  # modules of timm whose networks are ma
     "swin_transformer_v2": SWIN,
     "swin_transformer_v2_cr": {"strict_img_size": False},
 }
-FEATURES_ONLY = {  # networks that timm cuts itself: HRNet's four resolutions as they are, without the classifier's widening
+FEATURES_ONLY = {  # networks that timm cuts itself: HRNet's four resolutions, not widened for a classifier
     "hrnet": {"features_only": True, "feature_location": "", "out_indices": (1, 2, 3, 4)},
 }
 OUTPUT_STRIDES = (8, 16, 32)
@@ -41,7 +41,7 @@ def build_network(name: str, pretrained: bool, drop_path: float, output_stride: 
     if not 0 <= drop_path < 1:
         raise ValueError(f"backbone.drop_path={drop_path} must lie in [0, 1)")
     if output_stride not in (None, *OUTPUT_STRIDES):
-        raise ValueError(f"backbone.output_stride={output_stride}: expected one of 8, 16, 32, or null for the network's")
+        raise ValueError(f"backbone.output_stride={output_stride}: expected 8, 16, 32, or null for the network's")
     settings = {**ANY_SIZE.get(family(name), {}), **FEATURES_ONLY.get(family(name), {})}
     settings |= {"drop_path_rate": drop_path} if drop_path else {}
     settings |= {"output_stride": output_stride} if output_stride in (8, 16) else {}
@@ -63,10 +63,9 @@ def check_name(name: str, pretrained: bool) -> None:
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3) or ["resnet18"]
         raise ValueError(f"timm has no backbone.name={name!r}: nearest are {', '.join(near)}")
-    published = timm.list_pretrained(f"{architecture}.*") + timm.list_pretrained(architecture)
-    if tag and name not in published:
+    if tag and name not in (published := timm.list_pretrained(f"{architecture}.*")):
         raise ValueError(f"timm has no weights of backbone.name={name!r}: there are {', '.join(published) or 'none'}")
-    if pretrained and not published:
+    if pretrained and not timm.get_pretrained_cfg(name).has_weights:
         raise ValueError(
             f"backbone.pretrained=true, but timm publishes no weights for backbone.name={name}: "
             "set backbone.pretrained=false or backbone.weights=FILE"
@@ -96,7 +95,7 @@ def check_gives_maps(network: Any, name: str) -> None:
         ValueError: if it cannot; older releases cannot for some old networks.
     """
     if not hasattr(network, "forward_intermediates"):
-        raise ValueError(f"timm {timm.__version__} gives no feature maps of backbone.name={name}: choose another network")
+        raise ValueError(f"timm {timm.__version__} gives no feature maps of backbone.name={name}: choose another")
 
 
 def set_checkpointing(network: Any, name: str) -> None:

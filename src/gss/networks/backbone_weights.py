@@ -87,7 +87,9 @@ def read_state(path: str) -> dict[str, Tensor]:
         raise ValueError(f"backbone.weights={path} cannot be read as a state dict or safetensors: {reason}") from error
     for wrapper in WRAPPERS:
         held = held[wrapper] if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping) else held
-    state = {key: value for key, value in held.items() if isinstance(value, Tensor)} if isinstance(held, Mapping) else {}
+    state = (
+        {key: value for key, value in held.items() if isinstance(value, Tensor)} if isinstance(held, Mapping) else {}
+    )
     if not state:
         raise ValueError(f"backbone.weights={path} holds no tensors by name: give a state dict or safetensors file")
     return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 TOKEN_STRIDE = 16  # pixels of the photograph per token; photographs are resized so that one patch covers them
@@ -29,9 +29,7 @@ class PlainPyramid(nn.Module):
         super().__init__()
         half, quarter = channels // 2, channels // 4
         self.channels = (quarter, half, channels, channels)
-        self.stride4 = nn.Sequential(
-            _doubling(channels, half), LayerNorm2d(half), nn.GELU(), _doubling(half, quarter)
-        )
+        self.stride4 = nn.Sequential(_doubling(channels, half), LayerNorm2d(half), nn.GELU(), _doubling(half, quarter))
         self.stride8 = _doubling(channels, half)
         self.stride32 = nn.MaxPool2d(2)
 

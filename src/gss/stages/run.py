@@ -12,6 +12,8 @@ import lightning as L
 from gss.artefact import PriorArtefact
 from gss.assembly import build_segmenter, describe_prior, is_pixel_twin, load_autoencoder, lookup
 from gss.balance import class_weights, token_weights
+from gss.networks.backbone import TimmBackbone
+from gss.pipeline import token_stride
 from gss.stages.conditioning import ConditioningStage
 from gss.stages.predictions_run import run_on_predictions
 from gss.stages.prior_run import run_prior
@@ -64,7 +66,27 @@ def _check_token_model(config: Mapping[str, Any]) -> None:
         raise ValueError(f"token_model={name} is trained by stage=prior, on the tokens of labels: leave it out here")
 
 
+def _check_crop(config: Mapping[str, Any]) -> None:
+    """Refuses crops of fewer tokens than a window of the fusion holds: attention would be over padding."""
+    stride = token_stride(config["tokenizer"]["stride"], config["maskige"]["scale"])
+    size, window = config["data"]["size"], config["fusion"]["window_size"]
+    grid = [math.ceil(side / stride) for side in size]
+    if config["fusion"]["depth"] and min(grid) < window:
+        raise ValueError(
+            f"data.size={list(size)} gives a grid of {grid[0]}x{grid[1]} tokens, smaller than a window of "
+            f"fusion.window_size={window}: set fusion.window_size={min(grid)}, or a data.size of at least "
+            f"{window * stride} pixels a side"
+        )
+
+
+def _say_weights(backbone: TimmBackbone, name: str) -> None:
+    """Which weights training begins from: nobody should find out later that they were random."""
+    millions = sum(weight.numel() for weight in backbone.parameters()) / 1e6
+    log.info("stage=conditioning: backbone %s, %.1f M parameters, %s", name, millions, backbone.origin)
+
+
 def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
+    _check_crop(config)
     datamodule, artefact = parts.datamodule, None
     if not is_pixel_twin(config):
         artefact = PriorArtefact.load(config["prior"]).without_token_model()
@@ -77,6 +99,7 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
             codes = autoencoder.code_class_probs()
             of_tokens = token_weights(codes, weights)
     segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens)
+    _say_weights(segmenter.network.backbone, config["backbone"]["name"])
     record = {
         "config": dict(config),
         "prior": None if artefact is None else artefact.description,
