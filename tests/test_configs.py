@@ -43,6 +43,22 @@ TRAINED = {
     ],
 }
 HEAVY = {"backbone": ["convnext_tiny", "resnet50", "swin_tiny"], "fusion": ["paper"]}  # built, and run once at 64x64
+LARGE = {  # built and run without numbers: shapes are checked, memory and time are not spent
+    "backbone": {  # channels of each level
+        "resnet101": [256, 512, 1024, 2048],
+        "hrnet_w48": [48, 96, 192, 384],
+        "swin_large": [192, 384, 768, 1536],
+        "convnext_large": [192, 384, 768, 1536],
+        "pvt_v2_b2": [64, 128, 320, 512],
+        "pvt_v2_b5": [64, 128, 320, 512],
+        "dinov2_base": [192, 384, 768, 768],
+        "dinov2_large": [256, 512, 1024, 1024],
+        "dinov3_base": [192, 384, 768, 768],
+        "dinov3_large": [256, 512, 1024, 1024],
+        "eva02": [192, 384, 768, 768],
+        "eva02_large": [256, 512, 1024, 1024],
+    }
+}
 ELSEWHERE = {  # used by tests of another file
     "hardware/gpu": "tests/test_configs.py",
     "hardware/ddp": "tests/test_configs.py",
@@ -52,14 +68,17 @@ ELSEWHERE = {  # used by tests of another file
     "sample": "tests/commands/test_sample.py",
     "hydra/help/gss": "tests/commands/test_mistakes.py",
 }
-BELOW_OTHERS = {"config", "paths/default", "data/base"}  # parts of every run above
+BELOW_OTHERS = {"config", "paths/default", "data/base", "backbone/base"}  # parts of every run above
 
 
 def test_no_file_is_left_out():
     root = config_dir()
     every = {path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")}
     named = {
-        f"{group}/{option}" for groups in (TRAINED, HEAVY) for group, options in groups.items() for option in options
+        f"{group}/{option}"
+        for groups in (TRAINED, HEAVY, LARGE)
+        for group, options in groups.items()
+        for option in options
     }
     assert every == named | ELSEWHERE.keys() | BELOW_OTHERS
     assert all((Path(__file__).parents[1] / test).is_file() for test in ELSEWHERE.values())
@@ -164,6 +183,21 @@ def test_heavy_networks_are_built_and_answer(compose_run, tmp_path, group, optio
     twin = build_segmenter(config, num_classes=19, autoencoder=None).eval()
     with torch.no_grad():
         assert twin(torch.rand(1, 3, 64, 64), "pixel").class_probs.shape == (1, 19, 64, 64)
+
+
+@pytest.mark.parametrize("option", LARGE["backbone"])
+@torch.no_grad()
+def test_large_backbones_are_built_and_keep_their_shapes(compose_run, tmp_path, option):
+    config = to_plain(compose_run(tmp_path, "stage=conditioning", "head=pixel_bilinear", f"backbone={option}"))
+    with torch.device("meta"):
+        twin = build_segmenter(config, num_classes=19, autoencoder=None).eval()
+        levels = []
+        twin.network.backbone.register_forward_hook(lambda *given: levels.extend(given[-1]))
+        assert twin(torch.rand(1, 3, 70, 101), "pixel").class_probs.shape == (1, 19, 70, 101)
+    backbone = twin.network.backbone
+    assert [level.shape[1] for level in levels] == LARGE["backbone"][option] == backbone.channels
+    assert backbone.strides == [4, 8, 8, 8] if option == "resnet101" else backbone.strides == [4, 8, 16, 32]
+    assert backbone.origin == "random initialisation"
 
 
 @pytest.mark.parametrize("option", [option for option in TRAINED["data"] if option != "synthetic"])

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+import timm
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
@@ -174,6 +175,26 @@ def test_resuming_with_another_number_of_steps_is_refused(run_tiny, resumable, t
         run_tiny(tmp_path, *CONDITIONING, "max_steps=6", f"resume={straight.folder / LAST}")
 
 
+def test_the_log_says_which_weights_the_backbone_begins_with(run_tiny, tmp_path, caplog):
+    caplog.set_level("INFO", "gss")
+    run_tiny(tmp_path, *CONDITIONING)
+    told = [message for message in caplog.messages if "backbone" in message]
+    num_weights = sum(weight.numel() for weight in timm.create_model("test_resnet", num_classes=0).parameters())
+    expected = f"stage=conditioning: backbone test_resnet, {num_weights / 1e6:.1f} M parameters, random initialisation"
+    assert told == [expected]
+
+
+def test_a_checkpoint_of_before_a_key_existed_is_restored(run_tiny, tmp_path):
+    run = run_tiny(tmp_path, *CONDITIONING)
+    checkpoint = torch.load(run.folder / LAST, weights_only=True)
+    old = {key: checkpoint["gss"]["config"]["backbone"][key] for key in ("name", "pretrained", "weights")}
+    checkpoint["gss"]["config"]["backbone"] = old
+    image = torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        found = restore_segmenter(checkpoint)(image).class_probs
+        assert found.equal(run.module.segmenter.eval()(image).class_probs)
+
+
 def test_a_checkpoint_is_named_only_where_one_is_kept(run_tiny, tmp_path, caplog):
     caplog.set_level("INFO", "gss")
     assert "checkpoint" not in run_tiny(tmp_path / "none", "stage=conditioning", "callbacks=none").figures
@@ -255,6 +276,11 @@ def test_the_pixel_twin_needs_no_stage_one(run_tiny, tmp_path, head):
         ("head.token=tie", r"head\.token='tie': one of tied, free"),
         ("head.pixel=bilinaer", r"head\.pixel='bilinaer': one of bilinear, subpixel"),
         ("backbone.name=resnet81", r"backbone\.name='resnet81': nearest are .*resnet18"),
+        ("backbone.frozen_stages=5", r"backbone\.frozen_stages=5: expected 0 \(nothing\) to 4"),
+        (
+            "fusion.window_size=5",
+            r"data\.size=\[32, 64\] gives a grid of 4x8 tokens.*fusion\.window_size=5: set .*=4, .* 40 pix",
+        ),
         ("maskige.scale=2", r"maskige\.scale is 1 in the artefact but 2 in the configuration"),
     ],
 )
