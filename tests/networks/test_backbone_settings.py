@@ -4,7 +4,9 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
+from packaging.version import Version
 
 from gss.networks import backbone_network
 from gss.networks.backbone import TimmBackbone
@@ -129,6 +131,8 @@ def test_a_network_that_says_nothing_of_its_blocks_is_counted_part_by_part():
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "pvt_v2_b0", "regnety_002", "test_vit"])
 def test_checkpointing_computes_blocks_twice_and_gives_equal_gradients(name):
+    if name == "test_resnet" and Version(timm.__version__) < Version("1.0.31"):
+        pytest.skip("this timm does not recompute a ResNet's activations, and says so: the test below")
     plain, again = build(name), build(name, checkpointing=True)
     again.load_state_dict(plain.state_dict())
     runs = []

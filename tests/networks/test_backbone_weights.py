@@ -152,7 +152,7 @@ def test_weights_of_another_network_are_refused_with_each_kind_of_key_apart(tmp_
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("test_vit", "eva02_tiny_patch14_224", "regnety_002")
+@pytest.mark.parametrize("name", ["test_convnext", "test_vit", "eva02_tiny_patch14_224", "regnety_002", "pvt_v2_b0"])
 def test_another_architectures_file_is_refused_whatever_timm_makes_of_it(tmp_path, resnet, name):
     with pytest.raises(ValueError, match=rf"does not fit backbone\.name={name}: \d+ missing"):
         TimmBackbone(name, weights=save(resnet, tmp_path / "w.safetensors"))
