@@ -65,7 +65,8 @@ def check_name(name: str, pretrained: bool) -> None:
         raise ValueError(f"timm has no backbone.name={name!r}: nearest are {', '.join(near)}")
     if tag and name not in (published := timm.list_pretrained(f"{architecture}.*")):
         raise ValueError(f"timm has no weights of backbone.name={name!r}: there are {', '.join(published) or 'none'}")
-    if pretrained and not timm.get_pretrained_cfg(name).has_weights:
+    weights = timm.get_pretrained_cfg(name)
+    if pretrained and not (weights and weights.has_weights):
         raise ValueError(
             f"backbone.pretrained=true, but timm publishes no weights for backbone.name={name}: "
             "set backbone.pretrained=false or backbone.weights=FILE"
