@@ -49,7 +49,8 @@ ROOMS = {
     "pipeline": Room("pipeline transform_learning", "labels maskige tokenizer networks measures"),
     "artefact": Room("artefact", "labels tensor_file"),
     "assembly": Room(
-        "assembly tokenizer_source inverse_exchange", "labels maskige tokenizer networks measures pipeline artefact"
+        "assembly head_assembly registry vocabulary_selection tokenizer_source inverse_exchange",
+        "labels maskige tokenizer networks measures pipeline artefact",
     ),
     "stages": Room(
         "stages", "labels maskige tokenizer networks token_model measures pipeline artefact assembly display"

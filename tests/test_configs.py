@@ -24,7 +24,7 @@ TRAINED = {
     "token_model": ["none", "masked"],
     "backbone": ["resnet18", "regnety_002"],
     "fusion": ["lean"],
-    "head": ["tied", "free", "pixel_bilinear", "pixel_subpixel"],
+    "head": ["tied", "free", "paper", "pixel_bilinear", "pixel_subpixel"],
     "optim": ["adamw", "sgd"],
     "hardware": ["cpu"],
     "callbacks": ["none", "default"],
@@ -158,7 +158,12 @@ def test_a_maskige_at_twice_the_size_of_odd_photographs_trains(compose_tiny, tmp
 def test_tokenizers_train(compose_tiny, tmp_path, tiny_dvae, option):
     if option in ("vqgan", "kl"):
         pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
-    run_both(compose_tiny, tmp_path, f"tokenizer={option}", *(tiny_dvae if option == "dalle" else ()))
+    chosen = (f"tokenizer={option}", *(tiny_dvae if option == "dalle" else ()))
+    run_both(compose_tiny, tmp_path, *chosen)
+    lean = ("stage=conditioning", f"prior={tmp_path / 'prior.safetensors'}", "head.tie=codes", "head.vocabulary=used")
+    figures = train(compose_tiny(tmp_path / "lean", *chosen, *lean))
+    assert 0 <= figures["val/miou"] <= 1
+    assert 1 <= figures["rows"] <= 32
 
 
 @pytest.mark.parametrize("option", TRAINED["token_model"])

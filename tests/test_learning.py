@@ -91,12 +91,12 @@ def test_a_learned_tokenizer_learns_a_batch_by_heart(picture, config):
     assert mean_iou(autoencoder.reconstruct(labels).labels, labels) > 0.95
 
 
-@pytest.mark.parametrize("token", ["tied", "free"])
-def test_generation_learns_a_batch_by_heart(picture, config, token):
+@pytest.mark.parametrize(("token", "tie"), [("tied", "decoded"), ("tied", "codes"), ("free", "decoded")])
+def test_generation_learns_a_batch_by_heart(picture, config, token, tie):
     image, labels = picture
     autoencoder = fitted_patches(labels, config)
     torch.manual_seed(0)
-    head = {"token": token, "pixel": "bilinear", "hidden": 64, "pixel_evidence": True}
+    head = {"token": token, "pixel": "bilinear", "hidden": 64, "tie": tie, "pixel_evidence": tie == "decoded"}
     segmenter = build_segmenter({**config, "head": head}, 5, autoencoder).train()
 
     def loss():

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gss.artefact import OLDER, PriorArtefact
+from gss.head_assembly import build_pixel_head, build_token_head
 from gss.inverse_exchange import as_conditioned
 from gss.labels import LabelSpace
 from gss.maskige.assignment import ASSIGNMENTS, assign_colours, touching_counts
@@ -20,8 +21,9 @@ from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.heads import PIXEL_HEADS, FreeTokenHead, TiedTokenHead
+from gss.networks.vocabulary import Vocabulary
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder, token_stride
+from gss.registry import lookup
 from gss.tokenizer import build_tokenizer
 
 Config = Mapping[str, Any]
@@ -106,6 +108,7 @@ def build_segmenter(
     autoencoder: MaskigeAutoencoder | None,
     codes: Tensor | None = None,
     token_weights: Tensor | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> GenerativeSegmenter:
     """The conditioning network of a configuration in front of a maskige autoencoder (None: the pixel twin).
 
@@ -116,17 +119,18 @@ def build_segmenter(
         codes: (V, K, stride, stride) float32, the autoencoder's `code_class_probs` where they are known already, since
             they take long for a large decoder; None: decoded here if the head needs them.
         token_weights: (V,) float32, what each token will count in the loss; None: all the same.
+        vocabulary: the tokens with a row in the head, as `vocabulary_selection` chose them; None: all V.
 
     Raises:
         ValueError: for a backbone or head that does not exist.
     """
-    head = config["head"]
     stride = token_stride(config["tokenizer"]["stride"], config["maskige"]["scale"])
     backbone = TimmBackbone(**config["backbone"])
     fusion = MultiLevelAggregation(backbone.channels, **config["fusion"])
-    channels = config["fusion"]["channels"]
-    pixel_head = lookup(PIXEL_HEADS, "head.pixel", head["pixel"])(channels, num_classes, stride)
-    token_head = None if autoencoder is None else _token_head(head, channels, autoencoder, codes, token_weights)
+    pixel_head, token_head = build_pixel_head(config, backbone.channels, num_classes, stride), None
+    if autoencoder is not None:
+        given = (config["head"], config["fusion"]["channels"], autoencoder)
+        token_head = build_token_head(*given, codes, token_weights, vocabulary)
     network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride)
     return GenerativeSegmenter(network, autoencoder)
 
@@ -158,17 +162,12 @@ def restore_segmenter(checkpoint: Mapping[str, Any], prefix: str = "segmenter.")
         autoencoder = load_autoencoder(PriorArtefact(record["prior"], record["ceiling"], held))
     config = {**record["config"], "backbone": {**record["config"]["backbone"], "pretrained": False, "weights": None}}
     conditioned = None if autoencoder is None else as_conditioned(autoencoder, checkpoint)
-    network = build_segmenter(config, len(record["label_space"]["names"]), conditioned).network
+    vocabulary = Vocabulary.held_in(state, "network.token_head.vocabulary.")
+    num_classes = len(record["label_space"]["names"])
+    network = build_segmenter(config, num_classes, conditioned, vocabulary=vocabulary).network
     segmenter = GenerativeSegmenter(network, autoencoder)
     fill(segmenter, state, "checkpoint")
     return segmenter.eval()
-
-
-def lookup(registry: Mapping[str, Any], key: str, name: str) -> Any:
-    """The entry of a registry, or a ValueError that names the config key and what there is."""
-    if name not in registry:
-        raise ValueError(f"unknown {key}={name!r}: one of {', '.join(registry)}")
-    return registry[name]
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -178,20 +177,3 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:400]
         raise ValueError(f"the {source} does not fit the configuration that it carries: {reason}") from error
-
-
-def _token_head(
-    head: Config, channels: int, autoencoder: MaskigeAutoencoder, codes: Tensor | None, token_weights: Tensor | None
-) -> nn.Module:
-    tokenizer = autoencoder.tokenizer
-    if head["token"] == "tied":
-        if head["pixel_evidence"] and head["pixel"] != "bilinear":
-            raise ValueError(f"head.pixel_evidence=true needs head.pixel=bilinear, got head.pixel={head['pixel']}")
-        log_frequency = tokenizer.log_usage()
-        if token_weights is not None:  # what the weighted loss expects of a network that sees nothing
-            log_frequency = (log_frequency + token_weights.log()).log_softmax(0)
-        codes = autoencoder.code_class_probs() if codes is None else codes
-        return TiedTokenHead(channels, codes, log_frequency, head["pixel_evidence"])
-    if head["token"] == "free":
-        return FreeTokenHead(channels, tokenizer.vocab_size, head["hidden"])
-    raise ValueError(f"unknown head.token={head['token']!r}: one of tied, free")

@@ -7,7 +7,8 @@ import torch
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.heads import BilinearPixelHead, FreeTokenHead, SubpixelHead, TiedTokenHead
+from gss.networks.heads import FreeTokenHead, TiedTokenHead
+from gss.networks.pixel_heads import BilinearPixelHead, PyramidPixelHead, SubpixelHead
 
 TOKEN_HEADS = {
     "tied": lambda stride: TiedTokenHead(16, torch.rand(11, 3, stride, stride).softmax(1), torch.zeros(11)),
@@ -16,11 +17,19 @@ TOKEN_HEADS = {
 }
 
 
-def network(token="tied", pixel_head=BilinearPixelHead, stride=8):
+PIXEL_HEADS = {
+    "bilinear": lambda levels, stride: BilinearPixelHead(16, 3, stride),
+    "subpixel": lambda levels, stride: SubpixelHead(16, 3, stride),
+    "pyramid": lambda levels, stride: PyramidPixelHead(levels, 6, 3, stride),
+}
+
+
+def network(token="tied", pixel="bilinear", stride=8):
     torch.manual_seed(0)
     backbone = TimmBackbone("resnet18")
     fusion = MultiLevelAggregation(backbone.channels, 8, 16, num_heads=2, window_size=4)
-    return ConditioningNetwork(backbone, fusion, pixel_head(16, 3, stride), TOKEN_HEADS[token](stride), stride)
+    heads = PIXEL_HEADS[pixel](backbone.channels, stride), TOKEN_HEADS[token](stride)
+    return ConditioningNetwork(backbone, fusion, *heads, stride)
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
@@ -31,9 +40,9 @@ def test_a_photograph_gets_scores_for_tokens_and_pixels(token, stride):
     assert output.pixel_logits.shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize("pixel_head", [BilinearPixelHead, SubpixelHead])
-def test_the_pixel_twin_scores_pixels_only(pixel_head):
-    output = network(None, pixel_head)(torch.rand(1, 3, 64, 64))
+@pytest.mark.parametrize("pixel", PIXEL_HEADS)
+def test_the_pixel_twin_scores_pixels_only(pixel):
+    output = network(None, pixel)(torch.rand(1, 3, 64, 64))
     assert output.prior is None
     assert output.pixel_logits.shape == (1, 3, 64, 64)
 
@@ -53,8 +62,16 @@ def test_a_photograph_of_any_size_is_continued_to_whole_tokens(size):
     torch.testing.assert_close(output.pixel_logits, expected.pixel_logits[..., : size[0], : size[1]])
 
 
-def test_every_weight_is_trained_by_both_heads_together():
-    whole = network()
+def test_the_pyramid_head_sees_the_backbone_and_nothing_of_the_token_heads_fusion():
+    whole = network(pixel="pyramid")
+    whole(torch.rand(1, 3, 64, 64)).pixel_logits.square().sum().backward()
+    reached = {name.split(".")[0] for name, weight in whole.named_parameters() if weight.grad is not None}
+    assert reached == {"backbone", "pixel_head"}
+
+
+@pytest.mark.parametrize("pixel", PIXEL_HEADS)
+def test_every_weight_is_trained_by_both_heads_together(pixel):
+    whole = network(pixel=pixel)
     output = whole(torch.rand(2, 3, 64, 64))
     (output.prior.logits().square().sum() + output.pixel_logits.square().sum()).backward()
     assert [name for name, weight in whole.named_parameters() if weight.grad is None] == []

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.networks.fusion import MultiLevelAggregation, resize
+from gss.networks.fusion import MultiLevelAggregation
+from gss.networks.levels import resize
 from gss.window_attention import window_block
 
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
-from gss.networks.heads import PIXEL_HEADS, BilinearPixelHead, FreeTokenHead, SubpixelHead, TiedTokenHead
+from gss.networks.heads import FreeTokenHead, TiedTokenHead
 
 
 def draw(*shape, seed=0):
@@ -51,27 +50,6 @@ def test_free_scores_are_a_1x1_convolution_to_the_vocabulary():
     scores = head(features).logits()
     assert scores.shape == (2, 9, 4, 6)
     torch.testing.assert_close(head(features[:, :, 1:2, 3:4]).logits(), scores[:, :, 1:2, 3:4])
-
-
-def test_the_subpixel_head_shuffles_channels_into_pixels():
-    head, features = SubpixelHead(5, num_classes=3, stride=4), draw(2, 5, 2, 3)
-    channels, pixels = head.scores(features), head(features)
-    assert pixels.shape == (2, 3, 8, 12)
-    for k in range(3):
-        for y in range(4):
-            for x in range(4):
-                assert pixels[:, k, y::4, x::4].equal(channels[:, 16 * k + 4 * y + x])
-
-
-def test_the_bilinear_head_interpolates_class_scores():
-    head, features = BilinearPixelHead(5, num_classes=3, stride=4), draw(2, 5, 2, 3)
-    expected = torch.nn.functional.interpolate(head.scores(features), size=(8, 12), mode="bilinear")
-    torch.testing.assert_close(head(features), expected)
-
-
-@pytest.mark.parametrize("name", PIXEL_HEADS)
-def test_every_pixel_head_scores_every_class_of_every_pixel(name):
-    assert PIXEL_HEADS[name](5, num_classes=3, stride=8)(draw(1, 5, 2, 4)).shape == (1, 3, 16, 32)
 
 
 def test_pixel_evidence_is_the_enlarged_class_scores_times_what_each_token_decodes_to():

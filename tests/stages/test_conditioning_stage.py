@@ -274,7 +274,10 @@ def test_the_pixel_twin_needs_no_stage_one(run_tiny, tmp_path, head):
         ("stage.ignore_policy=fill", r"stage\.ignore_policy='fill': one of masked, filled"),
         ("stage.class_balance=2", r"stage\.class_balance must lie in \[0, 1\], got 2"),
         ("head.token=tie", r"head\.token='tie': one of tied, free"),
-        ("head.pixel=bilinaer", r"head\.pixel='bilinaer': one of bilinear, subpixel"),
+        ("head.pixel=bilinaer", r"head\.pixel='bilinaer': one of bilinear, subpixel, pyramid"),
+        ("head.pixel=subpixel", r"head\.pixel_evidence=true needs head\.pixel=bilinear or pyramid, got .*=subpixel"),
+        ("head.tie=code", r"head\.tie='code': one of decoded, codes"),
+        ("head.vocabulary=all", r"head\.vocabulary='all': one of full, used"),
         ("backbone.name=resnet81", r"backbone\.name='resnet81': nearest are .*resnet18"),
         ("backbone.frozen_stages=5", r"backbone\.frozen_stages=5: expected 0 \(nothing\) to 4"),
         (
@@ -288,6 +291,54 @@ def test_what_cannot_be_is_refused_before_the_first_step(run_tiny, tmp_path, kee
     with pytest.raises(ValueError, match=message):
         run_tiny(tmp_path, "stage=conditioning", override, callbacks=(keep,))
     assert keep.steps == 0
+
+
+@pytest.fixture(scope="module")
+def few_codes(run_tiny, tmp_path_factory):
+    """A VQ-VAE of 64 codes after two steps, of which maskiges use a few, and the overrides that name it."""
+    prior = tmp_path_factory.mktemp("few") / "p.safetensors"
+    vqvae = ("tokenizer=vqvae", "tokenizer.vocab_size=64", "tokenizer.hidden=8", f"prior={prior}")
+    run_tiny(prior.parent, "stage=prior", *vqvae)
+    return vqvae
+
+
+@pytest.mark.parametrize("head", [("head=tied",), ("head=tied", "head.tie=codes"), ("head=free",)])
+def test_a_head_for_used_tokens_is_restored_as_it_was(run_tiny, tmp_path, few_codes, head, caplog):
+    with caplog.at_level("INFO"):
+        run = run_tiny(tmp_path, *CONDITIONING, *few_codes, *head, "head.vocabulary=used", "head.guard=0.5")
+    segmenter, checkpoint = run.module.segmenter.eval(), torch.load(run.folder / LAST, weights_only=True)
+    kept, autoencoder = segmenter.network.token_head.vocabulary.tokens, segmenter.autoencoder
+    data = instantiate(checkpoint["gss"]["config"]["data"])
+
+    def labelled_tokens(split):
+        """The tokens of cells of 8x8 pixels that are not ignored altogether."""
+        for labels in data.label_batches(split):
+            cells = labels.view(len(labels), 4, 8, 8, 8).movedim(2, 3).flatten(3)
+            yield from autoencoder.encode(labels)[(cells != 255).any(-1)].tolist()
+
+    used = set(labelled_tokens("train"))
+    assert len(kept) == run.figures["rows"] == checkpoint["gss"]["rows"] == len(used) + round(len(used) / 2) < 64
+    assert f"head: {len(kept)} of 64 tokens have a row ({len(used)} used, " in caplog.text
+    assert used <= set(kept.tolist())
+    outside = np.mean([token not in kept for token in labelled_tokens("val")])
+    assert run.figures["val/outside_vocabulary"] == pytest.approx(outside, abs=1e-6)
+    restored, image = restore_segmenter(checkpoint), torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        for readout in ("argmax", "expected"):
+            assert restored(image, readout).class_probs.equal(segmenter(image, readout).class_probs)
+        assert restored.network(image).prior.features.equal(segmenter.network(image).prior.features)
+
+
+def test_where_all_tokens_occur_a_head_for_used_ones_is_the_full_one(run_tiny, tmp_path):
+    full, used = (
+        run_tiny(tmp_path / word, "stage=conditioning", f"head.vocabulary={word}", "tokenizer.vocab_size=32")
+        for word in ("full", "used")
+    )
+    assert used.figures["rows"] == len(full.module.segmenter.network.token_head.bias)
+    assert used.module.segmenter.network.token_head.vocabulary is None
+    assert "val/outside_vocabulary" not in used.figures
+    weights = full.module.segmenter.state_dict()
+    assert all(weights[name].equal(tensor) for name, tensor in used.module.segmenter.state_dict().items())
 
 
 def test_both_tokenizers_feed_stage_two(run_tiny, tmp_path):

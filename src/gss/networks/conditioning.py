@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from gss.networks.backbone import TimmBackbone
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.heads import BilinearPixelHead, SubpixelHead
+from gss.networks.heads import TokenHead
+from gss.networks.pixel_heads import PixelHead
 from gss.networks.token_scores import TokenScores
 
 
@@ -42,8 +43,8 @@ class ConditioningNetwork(nn.Module):
         self,
         backbone: TimmBackbone,
         fusion: MultiLevelAggregation,
-        pixel_head: BilinearPixelHead | SubpixelHead,
-        token_head: nn.Module | None,
+        pixel_head: PixelHead,
+        token_head: TokenHead | None,
         stride: int,
     ) -> None:
         super().__init__()
@@ -60,8 +61,9 @@ class ConditioningNetwork(nn.Module):
         height, width = image.shape[-2:]
         padded = pad_photograph(image, self.stride)
         grid = (padded.shape[-2] // self.stride, padded.shape[-1] // self.stride)
-        features = self.fusion(self.backbone(padded), grid)
-        class_scores = self.pixel_head.scores(features)
+        pyramid = self.backbone(padded)
+        features = self.fusion(pyramid, grid)
+        class_scores = self.pixel_head(features, pyramid)
         prior = None if self.token_head is None else self.token_head(features, class_scores)
         return ConditioningOutput(prior, self.pixel_head.enlarge(class_scores)[..., :height, :width])
 

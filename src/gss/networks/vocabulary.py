@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -30,3 +32,13 @@ class Vocabulary(nn.Module):
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.tokens)
+
+    @classmethod
+    def held_in(cls, state: Mapping[str, Tensor], prefix: str) -> Vocabulary | None:
+        """The one whose tensors a state dict holds under a prefix, in their size; None where it holds none."""
+        names = [f"{prefix}{name}" for name in ("tokens", "rows")]
+        return cls(*(state[name] for name in names)) if all(name in state for name in names) else None
+
+    def has_row(self, tokens: Tensor) -> Tensor:
+        """Which tokens have a row of their own: int64 in [0, V) to bool, of any one shape."""
+        return self.tokens[self.rows[tokens]] == tokens

@@ -61,7 +61,7 @@ class ConditioningStage(Stage):
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
         self.segmenter, self.readout, self.ignore_policy = segmenter, readout, ignore_policy
         self.token_weight, self.pixel_weight = token_weight, pixel_weight
-        self.token_accuracy = MeanMetric()
+        self.token_accuracy, self.outside_vocabulary = MeanMetric(), MeanMetric()
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("token_weights", token_weights, persistent=False)
 
@@ -94,6 +94,9 @@ class ConditioningStage(Stage):
             targets = self._targets(labels, output, self.segmenter.autoencoder)
             right = output.prior.likeliest() == targets.tokens
             self.token_accuracy.update(right[targets.token_valid])
+            if output.prior.vocabulary is not None:
+                own = output.prior.vocabulary.has_row(targets.tokens[targets.token_valid])
+                self.outside_vocabulary.update((~own).float())
 
     def on_validation_epoch_end(self) -> None:
         """Logs every readout's mIoU, the main readout's classes, and the ceiling beside them."""
@@ -104,6 +107,9 @@ class ConditioningStage(Stage):
             self.log_scores("ceiling", "val/reconstruction", per_class=False)
             self.log("val/ceiling", self.trainer.callback_metrics["val/reconstruction/miou"])
             self.log("val/token_accuracy", self.token_accuracy)
+            head = self.segmenter.network.token_head
+            if head is not None and head.vocabulary is not None:
+                self.log("val/outside_vocabulary", self.outside_vocabulary)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
         """Rows that show what the main readout makes of the first `limit` photographs."""

@@ -10,14 +10,16 @@ from typing import Any
 import lightning as L
 
 from gss.artefact import PriorArtefact
-from gss.assembly import build_segmenter, describe_prior, is_pixel_twin, load_autoencoder, lookup
+from gss.assembly import build_segmenter, describe_prior, is_pixel_twin, load_autoencoder
 from gss.balance import class_weights, token_weights
 from gss.networks.backbone import TimmBackbone
 from gss.pipeline import token_stride
+from gss.registry import lookup
 from gss.stages.conditioning import ConditioningStage
 from gss.stages.predictions_run import run_on_predictions
 from gss.stages.prior_run import run_prior
 from gss.stages.training import RunParts, build_trainer, fit, validate
+from gss.vocabulary_selection import choose_tokens
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +100,15 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         if autoencoder is not None:
             codes = autoencoder.code_class_probs()
             of_tokens = token_weights(codes, weights)
-    segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens)
+    device = trainer.strategy.root_device
+    chosen = choose_tokens(config["head"], autoencoder, datamodule.label_batches("train"), device)
+    segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens, chosen.vocabulary)
     _say_weights(segmenter.network.backbone, config["backbone"]["name"])
     record = {
         "config": dict(config),
         "prior": None if artefact is None else artefact.description,
         "ceiling": None if artefact is None else artefact.ceiling,
+        **chosen.figures,
     }
     settings = {key: config["stage"][key] for key in ("ignore_policy", "token_weight", "pixel_weight")}
     readout = config["stage"]["readout"] if artefact else "pixel"
@@ -116,4 +121,4 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     kept = {} if last is None else {"checkpoint": str(last)}
     told = kept.get("checkpoint", "not kept (callbacks.last)")
     log.info("stage=conditioning: mIoU %.4f, checkpoint %s", figures.get("val/miou", math.nan), told)
-    return {**figures, **kept}
+    return {**figures, **chosen.figures, **kept}
