@@ -64,3 +64,98 @@ def test_only_weights_decay_and_nothing_frozen_is_optimised():
     assert {id(p) for p in kept["params"]} == {id(p) for p in (module.conv.bias, *module.norm.parameters(), *tables)}
     assert kept["weight_decay"] == 0
     assert "weight_decay" not in decayed
+
+
+class Layers(nn.Module):
+    """Three depths and a pyramid of no depth, as a backbone tells them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.block, self.last = nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 4, 3))
+        self.pyramid = nn.Linear(3, 3)
+
+    def layer_depths(self):
+        depths = {"pos_embed": 0}
+        return depths | {f"{n}.{w}": d for d, n in enumerate(("stem", "block", "last")) for w in ("weight", "bias")}
+
+
+class Network(nn.Module):
+    """A backbone and a head, nested as in a stage."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.ModuleDict({"backbone": Layers(), "head": nn.Linear(3, 4)})
+
+
+def rates_by_name(module, optimizer):
+    """The present learning rate and the weight decay of every parameter."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {
+        names[id(p)].removeprefix("network."): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+
+
+def test_the_rate_of_a_backbone_falls_with_its_depth_at_every_step():
+    module, (base, decay, factor) = Network(), (2.0, 0.5, 0.1)
+    optimisation = Optimisation(
+        partial(torch.optim.AdamW, lr=base, weight_decay=0.3),
+        max_steps=10,
+        warmup_steps=4,
+        warmup_ratio=1e-6,
+        layer_decay=decay,
+        backbone_lr=factor,
+    )
+    optimizer, schedule = optimisation.build(module)
+    shares = {"stem": factor * decay**2, "pos_embed": factor * decay**2, "block": factor * decay, "last": factor}
+    for step in range(11):
+        course = 1e-6 + (1 - 1e-6) * step / 4 if step < 4 else 1 - (step - 4) / 6
+        for name, (rate, _) in rates_by_name(module, optimizer).items():
+            share = next((share for part, share in shares.items() if f"backbone.{part}" in name), 1.0)
+            assert rate == pytest.approx(base * share * course, rel=1e-6, abs=1e-12), (name, step)
+        optimizer.step(), schedule.step()
+
+
+def test_every_parameter_is_in_one_group_and_only_weights_decay():
+    module = Network()
+    groups = parameter_groups(module, layer_decay=0.5)
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in module.parameters())
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.3)
+    decayed = {name for name, (_, weight_decay) in rates_by_name(module, optimizer).items() if weight_decay}
+    assert decayed == {
+        "head.weight",
+        "backbone.stem.weight",
+        "backbone.block.weight",
+        "backbone.last.weight",
+        "backbone.pyramid.weight",
+    }
+
+
+@pytest.mark.parametrize("name", ["relative_position_bias_table", "pos_embed", "cls_token", "reg_token", "mask_gamma"])
+def test_tables_and_added_tokens_of_transformers_do_not_decay(name):
+    module = nn.Module()
+    module.register_parameter(name, nn.Parameter(torch.zeros(1, 3) if name != "mask_gamma" else torch.zeros(3)))
+    decayed, kept = parameter_groups(module)
+    assert (len(decayed["params"]), len(kept["params"])) == (0, 1)
+
+
+def test_one_rate_for_all_needs_no_depths():
+    groups = parameter_groups(Network())
+    assert [group["lr_factor"] for group in groups] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"layer_decay": 0.0}, r"optim\.layer_decay must lie in \(0, 1\], got 0\.0"),
+        ({"layer_decay": 1.1}, r"optim\.layer_decay must lie in \(0, 1\], got 1\.1"),
+        ({"warmup_ratio": 0.0}, r"optim\.warmup_ratio must lie in \(0, 1\], got 0\.0"),
+        ({"backbone_lr": 0.0}, r"optim\.backbone_lr must be above 0, got 0\.0: backbone\.frozen_stages"),
+    ],
+)
+def test_values_out_of_range_are_named(setting, said):
+    with pytest.raises(ValueError, match=said):
+        Optimisation(torch.optim.SGD, 10, **setting)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, PolynomialLR, SequentialLR
 
-KEPT = ("relative_position", "pos_embed", "transform.colours")  # in the names of parameters that must not decay
+from gss.stages.parameter_groups import parameter_groups
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,13 @@ class Optimisation:
         warmup_steps: steps over which it rises linearly; at most half of `max_steps` is used.
         power: of the polynomial decay.
         gradient_clip: largest gradient norm; 0 leaves gradients alone.
+        warmup_ratio: of the learning rate that the rise begins at, in (0, 1] (released recipe: 1e-6); None: one
+            warm-up step's share.
+        layer_decay: by which the learning rate falls from one depth of the backbone to the one before it, in (0, 1].
+        backbone_lr: factor on the learning rate of the backbone, above 0.
+
+    Raises:
+        ValueError: if one of the last three is out of range.
     """
 
     optimizer: Callable[..., Optimizer]
@@ -30,24 +36,29 @@ class Optimisation:
     warmup_steps: int = 100
     power: float = 1.0
     gradient_clip: float = 0.0
+    warmup_ratio: float | None = None
+    layer_decay: float = 1.0
+    backbone_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("warmup_ratio", "layer_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"optim.{name} must lie in (0, 1], got {value}")
+        if self.backbone_lr <= 0:
+            raise ValueError(
+                f"optim.backbone_lr must be above 0, got {self.backbone_lr}: backbone.frozen_stages keeps stages fixed"
+            )
 
     def build(self, module: nn.Module) -> tuple[Optimizer, LRScheduler]:
         """The optimiser over a module's trainable parameters, and its schedule, to be stepped once per step."""
-        optimizer = self.optimizer(parameter_groups(module))
+        optimizer = self.optimizer(parameter_groups(module, self.layer_decay, self.backbone_lr))
+        for group in optimizer.param_groups:  # the schedules take each group's rate as it is now for the full one
+            group["lr"] *= group["lr_factor"]
         warmup = min(self.warmup_steps, self.max_steps // 2)
         decay = PolynomialLR(optimizer, total_iters=self.max_steps - warmup, power=self.power)
         if warmup == 0:
             return optimizer, decay
-        rise = LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup)
+        start = 1 / warmup if self.warmup_ratio is None else self.warmup_ratio
+        rise = LinearLR(optimizer, start_factor=start, total_iters=warmup)
         return optimizer, SequentialLR(optimizer, [rise, decay], milestones=[warmup])
-
-
-def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Weights, and apart from them what must not decay: vectors (norms, biases), position tables, maskige colours."""
-    decay: list[nn.Parameter] = []
-    keep: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            plain = parameter.ndim < 2 or any(kept in name for kept in KEPT)
-            (keep if plain else decay).append(parameter)
-    return [{"params": decay}, {"params": keep, "weight_decay": 0.0}]
