@@ -68,3 +68,24 @@ def test_every_level_has_a_say():
     pyramid = [torch.rand(1, c, 8 // 2**i, 8 // 2**i, requires_grad=True) for i, c in enumerate([4, 6, 8])]
     fusion(pyramid, (4, 4)).square().sum().backward()
     assert all(level.grad.abs().sum() > 0 for level in pyramid)
+
+
+def test_checkpointed_blocks_give_the_same_output_and_gradients():
+    def run(checkpointing):
+        torch.manual_seed(0)
+        fusion = MultiLevelAggregation(
+            [4, 6], level_channels=8, channels=16, num_heads=2, window_size=4, checkpointing=checkpointing
+        )
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t
+        ):
+            output = fusion([torch.rand(2, 4, 8, 8), torch.rand(2, 6, 4, 4)], (8, 8))
+        output.square().mean().backward()
+        return output, [weight.grad for weight in fusion.parameters()], sum(kept)
+
+    (output, gradients, kept), (output_again, gradients_again, kept_again) = run(False), run(True)
+    torch.testing.assert_close(output_again, output)
+    for gradient, again in zip(gradients, gradients_again, strict=True):
+        torch.testing.assert_close(again, gradient)
+    assert kept_again < kept / 2

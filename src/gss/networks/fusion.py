@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gss.networks.levels import LevelFusion
 from gss.window_attention import window_block
@@ -23,6 +24,7 @@ class MultiLevelAggregation(LevelFusion):
         depth: number of window-attention blocks; every second one shifts its windows.
         num_heads: heads of each block.
         window_size: side of a window, in tokens.
+        checkpointing: recompute each block in the backward pass instead of keeping its activations.
     """
 
     def __init__(
@@ -33,12 +35,19 @@ class MultiLevelAggregation(LevelFusion):
         depth: int = 2,
         num_heads: int = 16,
         window_size: int = 7,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, level_channels, channels)
+        self.checkpointing = checkpointing
         self.blocks = nn.Sequential(*(window_block(channels, num_heads, window_size, i) for i in range(depth)))
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, pyramid: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """Fuses a pyramid of (B, C_i, H_i, W_i) float maps into (B, channels, h, w) for the token grid (h, w)."""
         fused = super().forward(pyramid, grid).movedim(1, -1)
-        return torch.as_tensor(self.norm(self.blocks(fused))).movedim(-1, 1)
+        for block in self.blocks:
+            fused = self._recomputed(block, fused) if self.checkpointing and self.training else block(fused)
+        return torch.as_tensor(self.norm(fused)).movedim(-1, 1)
+
+    def _recomputed(self, block: nn.Module, fused: Tensor) -> Tensor:
+        return torch.as_tensor(checkpoint(block, fused, use_reentrant=False))
