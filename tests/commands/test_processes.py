@@ -22,6 +22,7 @@ from PIL import Image
 from gss.artefact import PriorArtefact
 from gss.assembly import load_autoencoder
 from gss.configuration import instantiate
+from gss.data.dataset import SegmentationDataset
 from gss.evaluate import evaluate
 from gss.label_prior import LabelPrior
 from gss.targets import token_valid
@@ -175,6 +176,28 @@ def test_processes_of_different_configurations_stop(compose_tiny, tmp_path):
         return {}
 
     assert [rank.result for rank in on_two_processes(tmp_path / "said", work)] == [{}, {}]
+
+
+def test_a_loss_that_is_not_finite_stops_both_processes_alike(compose_tiny, tiny_prior, tmp_path, monkeypatch):
+    read = SegmentationDataset.__getitem__
+
+    def broken(self, request):
+        sample = read(self, request)
+        if getattr(request, "number", 0) == 7:  # of the second process, in the second step
+            sample["image"][:] = float("nan")
+        return sample
+
+    monkeypatch.setattr(SegmentationDataset, "__getitem__", broken)
+    config = compose_tiny(tmp_path / "run", "stage=conditioning", "hardware=ddp_cpu", f"prior={tiny_prior}", *KEPT)
+
+    def work():
+        with pytest.raises(ValueError, match=r"^the loss of step 2 is nan with .*largest gradient of the last") as stop:
+            train(config)
+        return {"said": str(stop.value)}
+
+    first, second = on_two_processes(tmp_path / "said", work)
+    assert first.result == second.result
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
 
 
 @pytest.mark.slow

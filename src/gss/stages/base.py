@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypedDict
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from gss.labels import LabelSpace
 from gss.metrics import ConfusionMatrix, scores
+from gss.stages.finite import FiniteWatch, gradients_of
 from gss.stages.optimisation import Optimisation
 
 
@@ -29,6 +33,8 @@ class Batch(TypedDict):
 class Stage(L.LightningModule):
     """A LightningModule that only orchestrates: networks, losses and metrics are made elsewhere.
 
+    A class sets `stage_name`, and `may_learn`: submodules by name, each of which some training of it may train.
+
     Args:
         label_space: the classes.
         optimisation: optimiser and schedule; None where nothing is trained.
@@ -38,6 +44,7 @@ class Stage(L.LightningModule):
     """
 
     stage_name: str
+    may_learn: tuple[str, ...]
     steps_key = "max_steps"  # of the training's length in the configuration
 
     def __init__(
@@ -51,6 +58,13 @@ class Stage(L.LightningModule):
         self.label_space, self.optimisation = label_space, optimisation
         self.record = {"stage": self.stage_name, "label_space": label_space.to_dict(), **record}
         self._confusion = nn.ModuleDict({name: ConfusionMatrix(label_space.num_classes) for name in scored})
+        self._watch = FiniteWatch()
+
+    def learning(self) -> dict[str, nn.Module]:
+        """The submodules that learn in this training, by name: those of `may_learn` that gradients reach."""
+        parts = dict(self.named_modules())
+        there = {name: parts[name] for name in self.may_learn if name in parts}
+        return {name: part for name, part in there.items() if any(p.requires_grad for p in part.parameters())}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW or what the config says, with the schedule stepped per step, not per epoch."""
@@ -71,17 +85,39 @@ class Stage(L.LightningModule):
             if len(set(found)) > 1:
                 raise ValueError(f"the processes of this run have different configurations: {found}; restart them")
 
+    def batch_number(self, batch_idx: int) -> int:
+        """How many batches of the whole training came before this one, also after a resume."""
+        each = self.trainer.accumulate_grad_batches
+        return self.global_step * each + batch_idx % each
+
+    def names(self, batch: Any) -> list[str]:
+        """What the photographs of a batch are called."""
+        return list(batch["name"])
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Remembers the batch, for what is said of it if its loss is not finite."""
+        self._batch_names = partial(self.names, batch)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Notes the loss before gradients are taken."""
+        self._watch.note(loss, self._batch_names)
+        super().backward(loss, *args, **kwargs)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stops all processes before an update by a loss or a gradient that is not finite."""
+        self._watch.check(gradients_of(self), self.global_step + 1, self.trainer.precision == "16-mixed")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the record: plain containers, so that the file loads with `weights_only=True`."""
         checkpoint["gss"] = self.record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume from the other stage, another phase of it, or a training of another length.
+        """Refuses to resume from the other stage, another phase of it, or a training that was another one.
 
         The checkpoint brings its learning-rate schedule along, which has reached zero at its own last step.
 
         Raises:
-            ValueError: naming both stages, phases or lengths.
+            ValueError: naming both stages, phases or lengths, or callbacks that are not those of the training.
         """
         record = checkpoint.get("gss", {})
         if (found := record.get("stage")) != self.stage_name:
@@ -91,6 +127,9 @@ class Stage(L.LightningModule):
                 f"resume names a training of phase={record['phase']}, but this run is at phase={self.record['phase']}: "
                 "set maskige and stage.maskige_source as they were"
             )
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        if "averaging_state" in checkpoint and not any(isinstance(one, WeightAveraging) for one in callbacks):
+            raise ValueError("resume names a training with averaged weights: set callbacks as it was (callbacks=ema)")
         planned, wanted = (_at(kept["config"], self.steps_key) for kept in (record, self.record))
         if planned != wanted:
             raise ValueError(

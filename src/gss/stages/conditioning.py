@@ -40,7 +40,7 @@ class ConditioningStage(Stage):
         ValueError: if the segmenter does not have the readout.
     """
 
-    stage_name = "conditioning"
+    stage_name, may_learn = "conditioning", ("segmenter.network", "segmenter.autoencoder.inverse")
     class_weights: Tensor | None
     token_weights: Tensor | None
 

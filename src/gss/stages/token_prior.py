@@ -34,7 +34,7 @@ class TokenPriorStage(Stage):
         seed: of the masks in training.
     """
 
-    stage_name = "prior token model"
+    stage_name, may_learn = "prior token model", ("model",)
 
     def __init__(
         self,
@@ -48,6 +48,10 @@ class TokenPriorStage(Stage):
         self.model = model
         self.nll = MeanMetric()
         self.seed = seed
+
+    def names(self, batch: TokenBatch) -> list[str]:
+        """The label maps of a batch by number."""
+        return [f"label map {int(number)}" for number in batch["number"]]
 
     def on_train_start(self) -> None:
         """Each process masks by its own numbers."""
