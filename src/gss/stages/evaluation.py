@@ -11,6 +11,7 @@ from gss.checkpoints import TrainedSegmenter
 from gss.data.datamodule import SegmentationDataModule
 from gss.metrics import Scores, scores
 from gss.stages.conditioning import ConditioningStage
+from gss.stages.execution import prepare_network
 from gss.stages.training import build_trainer
 
 
@@ -40,6 +41,7 @@ def evaluate_segmenter(
     check_classes("the checkpoint", trained.label_space.names, datamodule)
     chosen = trained.readout(readout)
     datamodule.eval_split = split
+    prepare_network(trained.segmenter.network, config["hardware"])
     record = {"config": trained.config, "prior": trained.prior}
     stage = ConditioningStage(trained.segmenter, trained.label_space, None, record, chosen)
     trainer = build_trainer(config, [StepProgress()], [])

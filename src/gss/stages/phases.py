@@ -36,8 +36,8 @@ class Phase(nn.Module, ABC):
         """The parts that stay as they are."""
 
     @abstractmethod
-    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Scalars float32 by log key, the first the loss, of a batch at a step of the training."""
+    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, number: int) -> dict[str, Tensor]:
+        """Scalars float32 by log key, the first the loss, of a batch, which has this number in the training."""
 
     def generate(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> Generation:
         """What the conditioning network makes of photographs (B, 3, H, W) by the inverse as it is now."""
@@ -77,11 +77,11 @@ class TokenizerPhase(Phase):
         """Colours and inverse: reconstructed best would be colours that all became one."""
         return [autoencoder.transform, autoencoder.inverse]
 
-    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, number: int) -> dict[str, Tensor]:
         """What reconstructing labels (B, H, W) loses, plus the commitment."""
         labels = batch["labels"]
-        if self.windows is not None:  # drawn by step, so that a resumed run sees the same ones
-            labels = self.windows(labels, torch.Generator().manual_seed(step))
+        if self.windows is not None:  # drawn by number, so that a resumed run sees the same ones
+            labels = self.windows(labels, torch.Generator().manual_seed(number))
         maskige = autoencoder.paint(labels)
         result = autoencoder.tokenizer.reconstruct(maskige)
         if result.class_scores is None:
@@ -126,7 +126,7 @@ class TransformsPhase(Phase):
         """The tokenizer."""
         return [autoencoder.tokenizer]
 
-    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, number: int) -> dict[str, Tensor]:
         """The cross-entropy of labels (B, H, W)."""
         maskige = self._maskige(autoencoder, batch)
         if self.colour_jitter:

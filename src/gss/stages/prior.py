@@ -39,6 +39,7 @@ class PriorStage(Stage):
     """
 
     stage_name = "prior"
+    may_learn = ("autoencoder.transform", "autoencoder.tokenizer", "autoencoder.inverse")
     token_counts: TokenCounts
 
     def __init__(
@@ -110,12 +111,13 @@ class PriorStage(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The phase's loss, a scalar float32."""
         assert self.phase is not None
-        losses = self.phase.losses(self.autoencoder, batch, self.global_step)
+        losses = self.phase.losses(self.autoencoder, batch, self.batch_number(batch_idx))
         self.log_dict(losses, prog_bar=True)
         return next(iter(losses.values()))
 
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Keeps learned colours within [0, 1]."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Keeps learned colours within [0, 1], before any callback averages them."""
+        super().optimizer_step(*args, **kwargs)
         if self.autoencoder.transform.learned:
             self.autoencoder.transform.clamp_colours()
 

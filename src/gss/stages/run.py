@@ -16,9 +16,10 @@ from gss.networks.backbone import TimmBackbone
 from gss.pipeline import token_stride
 from gss.registry import lookup
 from gss.stages.conditioning import ConditioningStage
+from gss.stages.execution import prepare_network
 from gss.stages.predictions_run import run_on_predictions
 from gss.stages.prior_run import run_prior
-from gss.stages.training import RunParts, build_trainer, fit, validate
+from gss.stages.training import RunParts, build_trainer, ended_on_validation, fit, validate
 from gss.vocabulary_selection import choose_tokens
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     chosen = choose_tokens(config["head"], autoencoder, datamodule.label_batches("train"), device)
     segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens, chosen.vocabulary)
     _say_weights(segmenter.network.backbone, config["backbone"]["name"])
+    prepare_network(segmenter.network, config["hardware"])
     record = {
         "config": dict(config),
         "prior": None if artefact is None else artefact.description,
@@ -116,7 +118,7 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     last = fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-    if not figures or trainer.global_step % int(trainer.val_check_interval):
+    if not figures or not ended_on_validation(trainer):
         figures = validate(trainer, stage, datamodule)
     kept = {} if last is None else {"checkpoint": str(last)}
     told = kept.get("checkpoint", "not kept (callbacks.last)")

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from gss.callbacks.checkpoint_io import AtomicCheckpointIO
 from gss.data.datamodule import SegmentationDataModule
 from gss.stages.base import Stage
+from gss.stages.execution import OWN_KEYS
 from gss.stages.optimisation import Optimisation
 
 log = logging.getLogger(__name__)
@@ -52,16 +53,22 @@ def build_trainer(
 ) -> L.Trainer:
     """A Trainer that counts steps, on the configured hardware.
 
+    `max_steps` and `val_every` are steps of the optimiser, each of which takes `hardware.accumulate_grad_batches`
+    batches; Lightning counts batches between validations.
+
     Raises:
-        ValueError: if the hardware asks for an accelerator that is not there.
+        ValueError: if the hardware asks for an accelerator that is not there, or less than one batch per step.
     """
-    hardware = dict(config["hardware"])
+    hardware = {key: value for key, value in config["hardware"].items() if key not in OWN_KEYS}
+    batches = hardware.setdefault("accumulate_grad_batches", 1)
+    if type(batches) is not int or batches < 1:
+        raise ValueError(f"hardware.accumulate_grad_batches must be a whole number of at least 1, got {batches}")
     if hardware["accelerator"] == "gpu" and not torch.cuda.is_available():
         raise ValueError("hardware.accelerator=gpu, but no CUDA device was found: choose hardware=cpu")
     return L.Trainer(
         **hardware,
         max_steps=config.get("max_steps", -1),
-        val_check_interval=min(config.get("val_every", 1), config.get("max_steps", 1)),
+        val_check_interval=min(config.get("val_every", 1), config.get("max_steps", 1)) * batches,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         gradient_clip_val=gradient_clip or None,
@@ -88,6 +95,11 @@ def fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, re
             last = Path(callback.dirpath) / f"{callback.filename}.ckpt"
             trainer.save_checkpoint(last, weights_only=False)
     return last
+
+
+def ended_on_validation(trainer: L.Trainer) -> bool:
+    """Whether the last step of a training was one that validation follows."""
+    return trainer.global_step * trainer.accumulate_grad_batches % int(trainer.val_check_interval) == 0
 
 
 def fit_or_stop(trainer: L.Trainer, stage: Stage, **arguments: Any) -> None:
