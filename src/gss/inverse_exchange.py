@@ -10,6 +10,7 @@ from gss.maskige.inverses import build_inverse
 from gss.pipeline import MaskigeAutoencoder
 
 INVERSE = "segmenter.autoencoder.inverse."  # of the inverse's tensors in a checkpoint
+STATES = ("state_dict", "current_model_state")  # the second beside averaged weights only
 READING = ("inverse", "native_probs", "temperature")  # what a description says of how colours are read
 
 
@@ -32,11 +33,11 @@ def exchange_inverse(
     record, tensors = checkpoint["gss"], checkpoint["state_dict"]
     older = {name.removeprefix(INVERSE): tensor for name, tensor in tensors.items() if name.startswith(INVERSE)}
     newer = {f"segmenter.autoencoder.{name}": tensor for name, tensor in artefact.state.items()}
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(INVERSE)}
+    states = {key: _without_inverse(checkpoint[key]) | newer for key in STATES if key in checkpoint}
     maskige = {**record["config"]["maskige"], **{key: config["maskige"][key] for key in READING}}
     return {
         **checkpoint,
-        "state_dict": {**kept, **newer},
+        **states,
         "conditioned_on": checkpoint.get("conditioned_on", {"reading": _reading(record["prior"]), "state": older}),
         "gss": {
             **record,
@@ -68,6 +69,10 @@ def with_inverse(autoencoder: MaskigeAutoencoder, reading: Mapping[str, Any]) ->
     inverse = build_inverse(**reading["inverse"], num_classes=num_classes, temperature=reading["temperature"])
     transform, tokenizer = autoencoder.transform, autoencoder.tokenizer
     return MaskigeAutoencoder(transform, tokenizer, inverse, autoencoder.scale, reading["native_probs"])
+
+
+def _without_inverse(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(INVERSE)}
 
 
 def _reading(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def build(group: str, name: str, run: Path) -> dict[str, Any]:
 
 
 def test_every_file_is_covered() -> None:
-    assert {path.stem for path in (CONF / "callbacks").iterdir()} == {"default", "none"}
+    assert {path.stem for path in (CONF / "callbacks").iterdir()} == {"default", "ema", "none"}
     assert {path.stem for path in (CONF / "logger").iterdir()} == {"csv", "tensorboard", "wandb", "none"}
 
 

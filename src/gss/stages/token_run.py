@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gss.artefact import PriorArtefact
+from gss.callbacks.averaging import AveragedWeights
 from gss.callbacks.learning_rate import LearningRate
 from gss.callbacks.progress import StepProgress
 from gss.data.datamodule import SegmentationDataModule
@@ -55,7 +56,7 @@ def add_token_model(
 
     Args:
         config: the resolved configuration as plain data.
-        parts: gives labels, optimiser, loggers, and of the callbacks those that tell of progress.
+        parts: gives labels, optimiser, loggers, and of the callbacks those that tell of progress or average weights.
         autoencoder: makes tokens of labels.
         artefact: of the autoencoder.
 
@@ -111,7 +112,9 @@ def _label_batches(datamodule: SegmentationDataModule, split: str, tells: bool) 
 def _own_parts(settings: Mapping[str, Any], parts: RunParts) -> RunParts:
     """Its own length and learning rate, and no callback that keeps or draws what the tokenizer's training makes."""
     own = parts.next_training(settings["learning_rate"], settings["max_steps"])
-    telling = [callback for callback in own.callbacks if isinstance(callback, StepProgress | LearningRate)]
+    telling = [
+        callback for callback in own.callbacks if isinstance(callback, StepProgress | LearningRate | AveragedWeights)
+    ]
     return replace(own, callbacks=list[Callback](telling))
 
 
@@ -120,7 +123,8 @@ def _loaders(
 ) -> tuple[DataLoader[TokenBatch], DataLoader[TokenBatch]]:
     """This process's share of the training's steps, and of the validation grids, each (N, h, w) int64."""
     rank, world_size, batch_size = trainer.global_rank, trainer.world_size, settings["batch_size"]
-    draws = TrainingDraws(len(train), batch_size, settings["max_steps"], seed, rank=rank, world_size=world_size)
+    batches = settings["max_steps"] * trainer.accumulate_grad_batches
+    draws = TrainingDraws(len(train), batch_size, batches, seed, rank=rank, world_size=world_size)
     shard = EvaluationShard(len(val), rank, world_size)
     return (
         DataLoader(TokenGrids(train), batch_size, sampler=draws),
