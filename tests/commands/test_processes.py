@@ -201,6 +201,18 @@ def test_a_loss_that_is_not_finite_stops_both_processes_alike(compose_tiny, tiny
 
 
 @pytest.mark.slow
+def test_two_processes_have_one_average(compose_tiny, tiny_prior, tmp_path):
+    given = ("hardware=ddp_cpu", f"prior={tiny_prior}", "callbacks=ema", "callbacks.panels=null", "max_steps=3")
+    config = compose_tiny(tmp_path / "run", "stage=conditioning", *given)
+    first, second = on_two_processes(tmp_path / "said", lambda: train(config))
+    assert json.dumps(first.result) == json.dumps(second.result)
+    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert kept["averaging_state"]["n_averaged"] == 3
+    name = "segmenter.network.fusion.norm.weight"
+    assert not kept["state_dict"][name].equal(kept["current_model_state"][name])
+
+
+@pytest.mark.slow
 def test_a_command_starts_the_second_process_itself(start, tiny_scenes, tiny_network, compose_run, tmp_path):
     tiny, run = (*tiny_scenes, *tiny_network, *KEPT, "hardware=ddp_cpu"), tmp_path / "run"
     for stage in ("prior", "conditioning"):

@@ -8,7 +8,9 @@ from torch import nn
 
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.stages.optimisation import Optimisation, parameter_groups
+from gss.networks.backbone import TimmBackbone
+from gss.stages.optimisation import Optimisation
+from gss.stages.parameter_groups import parameter_groups
 
 
 def rates(max_steps, **settings):
@@ -145,6 +147,31 @@ def test_tables_and_added_tokens_of_transformers_do_not_decay(name):
 def test_one_rate_for_all_needs_no_depths():
     groups = parameter_groups(Network())
     assert [group["lr_factor"] for group in groups] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("swin_tiny_patch4_window7_224", {"relative_position_bias_table"}),
+        ("vit_small_patch14_dinov2", {"cls_token", "pos_embed"}),
+        ("vit_small_patch16_dinov3", {"cls_token", "reg_token"}),
+        ("convnext_tiny", set()),
+    ],
+)
+def test_real_backbones_lend_their_depths_and_tables(name, kept):
+    with torch.device("meta"):
+        module = nn.ModuleDict({"backbone": TimmBackbone(name)})
+    names = {id(parameter): full for full, parameter in module.named_parameters()}
+    groups = parameter_groups(module, layer_decay=0.5)
+    rates = {names[id(p)]: group["lr_factor"] for group in groups for p in group["params"]}
+    assert rates.keys() == dict(module.named_parameters()).keys()
+    depths = module["backbone"].layer_depths()
+    assert {full: 0.5 ** (max(depths.values()) - depth) for full, depth in depths.items()} == {
+        full.removeprefix("backbone."): rate for full, rate in rates.items() if "pyramid" not in full
+    }
+    assert {rate for full, rate in rates.items() if "pyramid" in full} <= {1.0}
+    tables = {names[id(p)].rpartition(".")[2] for group in groups[1::2] for p in group["params"] if p.ndim > 1}
+    assert tables == kept
 
 
 @pytest.mark.parametrize(
