@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-REMEDY = (
-    "lower optim.optimizer.lr or optim.gradient_clip, or set hardware.precision=32-true, and go on with "
-    "resume=PATH of the last checkpoint, which is as it was"
+REMEDY = (  # a resumed schedule keeps the learning rate that it was saved with
+    "start anew with a lower optim.optimizer.lr, or go on from the last checkpoint, which is as it was, by resume=PATH "
+    "and a lower optim.gradient_clip or hardware.precision=32-true"
 )
 
 
