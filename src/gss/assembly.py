@@ -92,14 +92,15 @@ def build_autoencoder(description: Config, palette: Palette) -> MaskigeAutoencod
 
 
 def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
-    """The maskige autoencoder that an artefact holds, without its token model: colours are read, not chosen.
+    """The maskige autoencoder that an artefact holds, in evaluation mode, without its token model.
 
     Raises:
         ValueError: if the artefact's tensors are not those of its description.
     """
-    autoencoder = build_autoencoder(artefact.description, Palette.blank(len(artefact.description["classes"])))
+    colours = Palette.blank(len(artefact.description["classes"]))  # they are read, not chosen
+    autoencoder = build_autoencoder(artefact.description, colours)
     fill(autoencoder, artefact.without_token_model().state, "stage-one artefact")
-    return autoencoder
+    return autoencoder.eval()
 
 
 def build_segmenter(
