@@ -40,20 +40,49 @@ def nearest_codes(patches: Tensor, codes: Tensor, weights: Tensor) -> tuple[Tens
     Returns:
         Index of the code (N,) int64 in [0, V), of equally good ones the first, and its cost (N,) float32.
     """
+    best, cost = cheapest_codes(patches, codes, weights, 1)
+    return best[:, 0], cost[:, 0]
+
+
+def cheapest_codes(patches: Tensor, codes: Tensor, weights: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The codes that cost least for each patch, the cheapest first: k codes, where there are as many.
+
+    Args:
+        patches: (N, P) int64 in [0, K], where K stands for an ignored pixel, which costs nothing.
+        codes: (V, P) int64 in [0, K).
+        weights: (K,) float32, as `mistake_weights` gives them.
+        number: k.
+
+    Returns:
+        Indices of codes (N, k) int64 in [0, V), of equally good ones the first, and their costs (N, k) float32.
+    """
     step = len(weights) + 1
     rows = patches + step * torch.arange(patches.shape[1], device=patches.device)
-    best, cost = torch.zeros_like(rows[:, 0]), torch.full_like(rows[:, 0], torch.inf, dtype=torch.float32)
+    best, cost = rows[:, :0], weights.new_zeros(len(rows), 0, dtype=torch.float32)
     for start in range(0, len(codes), CODES_AT_ONCE):
         table = _cost_table(codes[start : start + CODES_AT_ONCE], weights).flatten(0, 1)
-        found = [_cheapest(chunk, table) for chunk in rows.split(PATCHES_AT_ONCE)]
+        found = [_cheapest(chunk, table, number) for chunk in rows.split(PATCHES_AT_ONCE)]
         least, index = (torch.cat(parts) for parts in zip(*found, strict=True))
-        best, cost = torch.where(least < cost, index + start, best), torch.minimum(least, cost)
+        cost, place = _lowest(torch.cat([cost, least], dim=1), number)
+        best = torch.cat([best, index + start], dim=1).gather(1, place)
     return best, cost
 
 
-def _cheapest(rows: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    least = nn.functional.embedding_bag(rows, table, mode="sum").min(1)
-    return least.values, least.indices
+def _cheapest(rows: Tensor, table: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    return _lowest(nn.functional.embedding_bag(rows, table, mode="sum"), number)
+
+
+def _lowest(costs: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The least of each row (N, M), rising, and their places, of equal ones the first; costs are used up."""
+    values: list[Tensor] = []
+    places: list[Tensor] = []
+    for taken in range(min(number, costs.shape[1])):  # `topk` would not say which of equal ones comes first
+        if taken:
+            costs.scatter_(1, places[-1][:, None], torch.inf)
+        least = costs.min(dim=1)
+        values.append(least.values)
+        places.append(least.indices)
+    return torch.stack(values, dim=1), torch.stack(places, dim=1)
 
 
 def _cost_table(codes: Tensor, weights: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gss.tokenizer.kmodes import kmodes
-from gss.tokenizer.patch_cost import mistake_weights, nearest_codes
+from gss.tokenizer.patch_cost import cheapest_codes, mistake_weights, nearest_codes
 from gss.tokenizer.patch_counts import count_patches, patch_classes
-from gss.tokenizer.protocol import Decoded, Tokenizer, full_precision
+from gss.tokenizer.protocol import Decoded, Tokenizer, full_precision, shares_of
 
 
 class PatchDictionary(Tokenizer):
@@ -107,6 +107,29 @@ class PatchDictionary(Tokenizer):
         patches = patch_classes(maskige, self._all_colours(), self.stride)
         tokens, _ = nearest_codes(patches.flatten(0, 1), self.codes, self.mistake_weights)
         return tokens.view(len(maskige), maskige.shape[-2] // self.stride, -1)
+
+    def posterior(self, maskige: Tensor, candidates: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """softmax(-cost / temperature) over the codes that cost least, since a match that costs little is a likely one.
+
+        One wrong pixel costs about 2, the weights of the two classes that it mixes up. Codes that cost the same get the
+        same share at every temperature, as all of them do in a cell without labels.
+
+        Args:
+            maskige: (B, 3, H, W) float32 in [0, 1].
+            candidates: k, how many codes are kept; at most V are.
+            temperature: in units of cost, positive.
+
+        Returns:
+            Tokens (B, h, w, k) int64 in [0, V), the first that of `encode`, and their shares (B, h, w, k) float32,
+            which sum to 1 over k.
+
+        Raises:
+            ValueError: if a pixel has a colour that is not of the palette.
+        """
+        patches = patch_classes(maskige, self._all_colours(), self.stride)
+        tokens, costs = cheapest_codes(patches.flatten(0, 1), self.codes, self.mistake_weights, candidates)
+        grid = (len(maskige), maskige.shape[-2] // self.stride, -1, tokens.shape[1])
+        return tokens.view(grid), shares_of(-costs, temperature).view(grid)
 
     def decode(self, tokens: Tensor) -> Decoded:
         """Each token's class distributions: (B, h, w) int64 in [0, V) to class_probs (B, K, H, W) float32.

@@ -89,6 +89,25 @@ class Tokenizer(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} passes no gradient from tokens to the maskige")
 
+    def posterior(self, maskige: Tensor, candidates: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The distribution over tokens that the tokenizer itself has, softmax(token_logits / temperature), cut short.
+
+        It is made picture by picture, because V scores per cell are many.
+
+        Args:
+            maskige: (B, 3, H, W) float in [0, 1].
+            candidates: k, how many of the likeliest tokens are kept; at most V are.
+            temperature: positive; towards 0 all goes to the likeliest.
+
+        Returns:
+            Tokens (B, h, w, k) int64 in [0, V), the likeliest first, and their shares (B, h, w, k) float32, which sum
+            to 1 over k.
+        """
+        number = min(candidates, self.vocab_size)
+        best = [self.token_logits(picture[None]).topk(number, dim=1) for picture in maskige]
+        logits, tokens = (torch.cat(parts).movedim(1, -1) for parts in zip(*best, strict=True))
+        return tokens, shares_of(logits, temperature)
+
     @abstractmethod
     def log_usage(self) -> Tensor:
         """Log of each token's share of the training cells: (V,) float32."""
@@ -116,6 +135,12 @@ class Tokenizer(nn.Module, ABC):
     def reconstruct(self, maskige: Tensor) -> Reconstruction:
         """One differentiable pass of a learned tokenizer: (B, 3, H, W) float in [0, 1] through tokens to the same."""
         raise NotImplementedError(f"{type(self).__name__} is fitted, not trained by gradient")
+
+
+def shares_of(logits: Tensor, temperature: float) -> Tensor:
+    """softmax(logits / temperature) over the last of any dimensions, float32, however near to 0 the temperature is."""
+    logits = logits.float()
+    return ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
