@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gss.networks.token_scores
-from gss.divergence import token_divergence
+from gss.divergence import focal_divergence, token_divergence
 from gss.networks.token_scores import TokenScores
 from gss.networks.vocabulary import Vocabulary
 from gss.targets import TokenTargets
@@ -76,6 +76,15 @@ def test_value_and_gradients_are_those_of_the_dense_form(case):
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     for made, wanted in zip(gradients(ours, of), gradients(theirs, of), strict=True):
         assert (made - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_beside_a_focal_loss_stands_the_divergence_without_gradients(case):
+    of, (targets, token_weights, focal) = scores(), CASES[case]
+    loss, plain = focal_divergence(of, targets, token_weights, focal)
+    assert loss.equal(token_divergence(of, targets, token_weights, focal))
+    assert plain.item() == pytest.approx(dense(of, targets, token_weights).item(), rel=1e-5)
+    assert not plain.requires_grad
 
 
 def test_a_one_hot_posterior_gives_torch_s_cross_entropy():

@@ -33,6 +33,16 @@ def token_divergence(
     Raises:
         ValueError: if a token lies outside [0, V).
     """
+    return focal_divergence(scores, targets, token_weights, focal)[0]
+
+
+def focal_divergence(
+    scores: TokenScores, targets: TokenTargets, token_weights: Tensor | None, focal: float
+) -> tuple[Tensor, Tensor]:
+    """What `token_divergence` gives, and beside it, for the log and without gradients, what it is with `focal` 0.
+
+    The arguments are the same; both are scalars float32.
+    """
     _check_tokens(targets.tokens, scores.vocab_size)
     valid = targets.token_valid.flatten()
     rows, tokens = scores.features.flatten(0, 2)[valid], targets.tokens.flatten()[valid]
@@ -41,8 +51,9 @@ def token_divergence(
         candidates = scores.vocabulary.rows[candidates]
     counts = rows.new_ones(len(tokens), dtype=torch.float32) if token_weights is None else token_weights[tokens]
     arguments = (rows, scores.weight, scores.bias, candidates, shares, counts, focal, _product_dtype(rows))
-    total: Tensor = _ChunkedDivergence.apply(*arguments)
-    return total / valid.sum().clamp(min=1)
+    total, plain = _ChunkedDivergence.apply(*arguments)
+    num_valid = valid.sum().clamp(min=1)
+    return total / num_valid, plain / num_valid
 
 
 class _ChunkedDivergence(torch.autograd.Function):
@@ -52,8 +63,8 @@ class _ChunkedDivergence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, *fixed: Any) -> Tensor:
-        """The sum, scalar float32.
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, *fixed: Any) -> tuple[Tensor, Tensor]:
+        """The sum, and the sum without factors, scalars float32.
 
         Args:
             ctx: keeps the gradients.
@@ -64,6 +75,7 @@ class _ChunkedDivergence(torch.autograd.Function):
         """
         candidates, shares, counts, focal, dtype = fixed
         low, total = weight.to(dtype), torch.zeros((), device=rows.device)
+        plain = torch.zeros_like(total)
         wanted = any(ctx.needs_input_grad)
         made = [torch.zeros_like(each, dtype=torch.float32) for each in (rows, weight, bias)] if wanted else []
         step = cells_at_a_time(len(weight))
@@ -75,6 +87,7 @@ class _ChunkedDivergence(torch.autograd.Function):
                 divergence = _to_log_probs(scores, *posterior)
                 factor, slope = _focal(divergence, focal)
                 total += (counts[part] * factor * divergence).sum()
+                plain += (counts[part] * divergence).sum()
                 if wanted:
                     pull = _pull(scores, *posterior, counts[part] * slope)
                     made[2] += pull.sum(0)
@@ -82,7 +95,8 @@ class _ChunkedDivergence(torch.autograd.Function):
                     made[0][part] = pull @ low
                     made[1] += pull.T @ chunk
         ctx.save_for_backward(*(gradient.to(each) for gradient, each in zip(made, (rows, weight, bias), strict=False)))
-        return total
+        ctx.mark_non_differentiable(plain)
+        return total, plain
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
