@@ -42,11 +42,11 @@ ROOMS = {
     "networks": Room("networks", "labels window_attention"),
     "token_model": Room("token_model", ""),  # numbers in, numbers out: it knows neither classes nor pictures
     "measures": Room(
-        "targets divergence balance losses metrics neighbourhood boundaries third_class class_statistics windows "
-        "inference",
+        "targets posteriors divergence balance losses metrics neighbourhood boundaries third_class class_statistics "
+        "windows inference",
         "labels maskige tokenizer networks",
     ),
-    "pipeline": Room("pipeline transform_learning", "labels maskige tokenizer networks measures"),
+    "pipeline": Room("pipeline transform_learning label_loss", "labels maskige tokenizer networks measures"),
     "artefact": Room("artefact", "labels tensor_file"),
     "assembly": Room(
         "assembly head_assembly registry vocabulary_selection tokenizer_source inverse_exchange",

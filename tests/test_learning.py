@@ -101,7 +101,7 @@ def test_generation_learns_a_batch_by_heart(picture, config, token, tie):
 
     def loss():
         output = segmenter.network(image)
-        targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.encode, autoencoder.stride)
+        targets = token_targets(labels, output.pixel_logits, "both", autoencoder.encode, autoencoder.stride)
         divergence = token_divergence(output.prior, targets)
         return 0.8 * divergence + 0.2 * pixel_loss(output.pixel_logits, labels)
 

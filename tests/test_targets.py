@@ -6,7 +6,7 @@ import torch
 
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.targets import IGNORE_POLICIES, filled_labels, masked_labels, token_targets, token_valid
+from gss.targets import IGNORE_POLICIES, IgnorePolicy, both, filled, filled_labels, masked, token_targets, token_valid
 from gss.tokenizer.patches import PatchDictionary
 
 PIXEL_LOGITS = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
@@ -53,30 +53,80 @@ def test_a_cell_that_the_picture_ends_in_counts_by_the_pixels_it_has():
 
 
 def test_filling_takes_the_pixel_heads_word_where_labels_are_ignored_and_nowhere_else(labels):
-    filled = filled_labels(labels, PIXEL_LOGITS)
+    painted = filled_labels(labels, PIXEL_LOGITS)
     expected = np.where(labels.numpy() == 255, PIXEL_LOGITS.numpy().argmax(1), labels.numpy())
-    assert filled.numpy().tolist() == expected.tolist()
-    assert filled.max() < 5
+    assert painted.numpy().tolist() == expected.tolist()
+    assert painted.max() < 5
 
 
-def test_masking_leaves_labels_alone(labels):
-    assert masked_labels(labels, PIXEL_LOGITS).equal(labels)
+def test_masked_leaves_labels_alone_and_counts_cells_that_have_some(labels):
+    painted, valid = masked(labels, PIXEL_LOGITS, 4)
+    assert painted.equal(labels)
+    assert valid.equal(token_valid(labels, 4))
+
+
+def test_filled_counts_every_cell(labels):
+    painted, valid = filled(labels, PIXEL_LOGITS, 4)
+    assert painted.equal(filled_labels(labels, PIXEL_LOGITS))
+    assert valid.shape == (2, 4, 6)
+    assert valid.all()
+
+
+def test_both_fills_and_counts_cells_that_have_labels(labels):
+    painted, valid = both(labels, PIXEL_LOGITS, 4)
+    assert painted.equal(filled_labels(labels, PIXEL_LOGITS))
+    assert valid.equal(token_valid(labels, 4))
+    assert not valid.all()
+
+
+def test_the_configured_policy_holds_from_the_end_of_the_warm_up_on():
+    policy = IgnorePolicy("filled", fill_warmup=3)
+    assert [policy.at(step) for step in range(5)] == ["masked", "masked", "masked", "filled", "filled"]
+    assert IgnorePolicy().at(0) == "both"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "fill"}, r"stage\.ignore_policy='fill': one of both, masked, filled"),
+        ({"fill_warmup": -1}, r"stage\.fill_warmup=-1 must be a number of steps, 0 or more"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        IgnorePolicy(**settings)
 
 
 @pytest.mark.parametrize("policy", IGNORE_POLICIES)
 def test_tokens_encode_the_painted_labels_of_the_policy(labels, tokenizer, posterior, policy):
     transform, dictionary = tokenizer
     targets = token_targets(labels, PIXEL_LOGITS, policy, *posterior)
-    painted = np.where(labels == 255, PIXEL_LOGITS.argmax(1), labels) if policy == "filled" else labels.numpy()
+    painted = labels.numpy() if policy == "masked" else np.where(labels == 255, PIXEL_LOGITS.argmax(1), labels)
     assert targets.tokens.equal(dictionary.encode(transform.paint(torch.from_numpy(painted))))
-    assert targets.token_valid.equal(token_valid(labels, 4))
+    assert targets.token_valid.equal(token_valid(labels, 4) | (policy == "filled"))
+    assert targets.candidates.equal(targets.tokens[..., None])
+    assert targets.shares.equal(torch.ones(2, 4, 6, 1))
 
 
 def test_the_policies_differ_in_partly_labelled_cells_only(labels, posterior):
-    filled, masked = (token_targets(labels, PIXEL_LOGITS, policy, *posterior).tokens for policy in ("filled", "masked"))
+    guessed, kept = (token_targets(labels, PIXEL_LOGITS, policy, *posterior).tokens for policy in ("both", "masked"))
     whole = (labels != 255).view(2, 4, 4, 6, 4).all(4).all(2)
-    assert filled[whole].equal(masked[whole])
-    assert not filled.equal(masked)
+    assert guessed[whole].equal(kept[whole])
+    assert not guessed.equal(kept)
+
+
+def test_a_posterior_of_several_tokens_names_its_first_the_token(labels, posterior):
+    encode, stride = posterior
+    shares = torch.tensor([0.75, 0.25]).expand(2, 4, 6, 2)
+
+    def two(painted):
+        tokens = encode(painted)
+        return torch.stack([tokens, 1 - tokens.clamp(max=1)], dim=-1), shares
+
+    targets = token_targets(labels, PIXEL_LOGITS, "both", two, stride)
+    assert targets.tokens.equal(token_targets(labels, PIXEL_LOGITS, "both", encode, stride).tokens)
+    assert targets.candidates[..., 0].equal(targets.tokens)
+    assert targets.shares.equal(shares)
 
 
 def test_targets_ask_nothing_of_the_pixel_head(labels, posterior):
@@ -85,5 +135,5 @@ def test_targets_ask_nothing_of_the_pixel_head(labels, posterior):
 
 
 def test_an_unknown_policy_is_refused_with_those_there_are(labels, posterior):
-    with pytest.raises(ValueError, match=r"stage\.ignore_policy='fill': one of masked, filled"):
+    with pytest.raises(ValueError, match=r"stage\.ignore_policy='fill': one of both, masked, filled"):
         token_targets(labels, PIXEL_LOGITS, "fill", *posterior)

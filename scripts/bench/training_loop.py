@@ -36,6 +36,7 @@ from gss.pipeline import GenerativeSegmenter
 from gss.progress import choose_display
 from gss.stages.base import Batch
 from gss.stages.conditioning import ConditioningStage
+from gss.stages.conditioning_settings import training_settings
 from gss.stages.optimisation import Optimisation
 from gss.stages.training import build_trainer
 from gss.targets import token_targets
@@ -55,7 +56,7 @@ def measure(effort: Effort) -> list[Row]:
     optimisation: Optimisation = instantiate(config["optim"])
     data = _data(images, labels, config["data"]["batch_size"], steps)
     turns = StepByStep(BareLoop(copy.deepcopy(segmenter), optimisation, config["stage"], data))
-    settings = {key: config["stage"][key] for key in ("ignore_policy", "token_weight", "pixel_weight")}
+    settings = training_settings(config, segmenter.autoencoder)
     stage = ConditioningStage(segmenter, classes, optimisation, {}, config["stage"]["readout"], **settings)
     _fit(stage, config, turns, data)
     ours, other = turns.ours[effort.warm_up :], turns.other[effort.warm_up :]

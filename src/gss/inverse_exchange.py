@@ -38,7 +38,7 @@ def exchange_inverse(
     return {
         **checkpoint,
         **states,
-        "conditioned_on": checkpoint.get("conditioned_on", {"reading": _reading(record["prior"]), "state": older}),
+        "conditioned_on": checkpoint.get("conditioned_on", conditioned_on(record["prior"], older)),
         "gss": {
             **record,
             "prior": artefact.description,
@@ -46,6 +46,16 @@ def exchange_inverse(
             "config": {**record["config"], "maskige": maskige},
         },
     }
+
+
+def conditioned_on(description: Mapping[str, Any], inverse_state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint whose inverse has moved on keeps of the one that its network was built with.
+
+    Args:
+        description: of stage one, which says how colours are read.
+        inverse_state: the tensors of that inverse by name.
+    """
+    return {"reading": _reading(description), "state": dict(inverse_state)}
 
 
 def as_conditioned(autoencoder: MaskigeAutoencoder, checkpoint: Mapping[str, Any]) -> MaskigeAutoencoder:

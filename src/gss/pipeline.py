@@ -159,8 +159,10 @@ class GenerativeSegmenter(nn.Module):
 
     Args:
         network: the conditioning network.
-        autoencoder: frozen here; stays in evaluation mode whatever `train()` says.
+        autoencoder: frozen here; stays in evaluation mode whatever `train()` says, but for an inverse that learns.
     """
+
+    learns_inverse = False
 
     def __init__(self, network: ConditioningNetwork, autoencoder: MaskigeAutoencoder | None) -> None:
         super().__init__()
@@ -174,11 +176,19 @@ class GenerativeSegmenter(nn.Module):
         return (PIXEL_READOUT,) if self.autoencoder is None else (PIXEL_READOUT, *GENERATIVE_READOUTS)
 
     def train(self, mode: bool = True) -> GenerativeSegmenter:
-        """Switches the network's mode; the frozen autoencoder keeps its running statistics."""
+        """Switches the mode of what learns; what is frozen keeps its running statistics."""
         super().train(mode)
         if self.autoencoder is not None:
             self.autoencoder.eval()
+            self.autoencoder.inverse.train(mode and self.learns_inverse)
         return self
+
+    def learn_inverse(self) -> None:
+        """Lets gradients reach X^-1, and nothing else of the autoencoder."""
+        assert self.autoencoder is not None
+        self.autoencoder.inverse.requires_grad_(True)
+        self.learns_inverse = True
+        self.train(self.training)
 
     def forward(self, image: Tensor, readout: str = "expected") -> Generation:
         """Segments photographs (B, 3, H, W) float32 in [0, 1] of any size."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from gss.labels import IGNORE
 
+Spread = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class TokenTargets:
@@ -24,7 +26,7 @@ class TokenTargets:
 
     tokens: Tensor
     token_valid: Tensor
-    spread: tuple[Tensor, Tensor] | None = None
+    spread: Spread | None = None
 
     @property
     def candidates(self) -> Tensor:
@@ -37,12 +39,38 @@ class TokenTargets:
         return torch.ones_like(self.candidates, dtype=torch.float32) if self.spread is None else self.spread[1]
 
 
-def masked_labels(labels: Tensor, pixel_logits: Tensor) -> Tensor:
-    """Ignored pixels stay ignored: they are painted in the ignore colour.
+def masked(labels: Tensor, pixel_logits: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Ignored pixels stay ignored: they are painted in the ignore colour, and a cell with no other does not count.
 
-    Labels (B, H, W) int64 pass unchanged; pixel_logits (B, K, H, W) float play no part.
+    Labels (B, H, W) int64 pass unchanged, beside token_valid (B, h, w) bool; pixel_logits (B, K, H, W) play no part.
     """
-    return labels
+    return labels, token_valid(labels, stride)
+
+
+def filled(labels: Tensor, pixel_logits: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Ignored pixels take the pixel head's prediction, and every cell counts (equation 7 as printed).
+
+    Gives labels (B, H, W) int64 in [0, K) and token_valid (B, h, w) bool, all true; pixel_logits are (B, K, H, W).
+    """
+    painted = filled_labels(labels, pixel_logits)
+    return painted, token_valid(painted, stride)
+
+
+def both(labels: Tensor, pixel_logits: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Filled, but a cell with nothing labelled does not count: what the released code does.
+
+    So the pixel head has a say in cells that are labelled in part, and in what a tokenizer sees around a cell.
+
+    Gives labels (B, H, W) int64 in [0, K) and token_valid (B, h, w) bool; pixel_logits are (B, K, H, W) float.
+    """
+    return filled_labels(labels, pixel_logits), token_valid(labels, stride)
+
+
+IGNORE_POLICIES: dict[str, Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]] = {
+    "both": both,
+    "masked": masked,
+    "filled": filled,
+}
 
 
 def filled_labels(labels: Tensor, pixel_logits: Tensor) -> Tensor:
@@ -58,32 +86,63 @@ def filled_labels(labels: Tensor, pixel_logits: Tensor) -> Tensor:
     return torch.where(labels == IGNORE, pixel_logits.argmax(dim=1), labels)
 
 
-IGNORE_POLICIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"masked": masked_labels, "filled": filled_labels}
-
-
 def token_valid(labels: Tensor, stride: int) -> Tensor:
     """A cell counts unless all of its pixels are ignored: (B, H, W) int64 to (B, h, w) bool, h and w rounded up."""
     labelled = (labels != IGNORE).float()[:, None]
     return nn.functional.max_pool2d(labelled, stride, ceil_mode=True)[:, 0] > 0
 
 
+@dataclass(frozen=True)
+class IgnorePolicy:
+    """What becomes of ignored pixels in the course of a training.
+
+    Args:
+        name: a key of `IGNORE_POLICIES`.
+        fill_warmup: optimiser steps during which the pixel head's guesses are not trusted yet and the policy is
+            `masked`; 0 trusts them from the first step, as released.
+
+    Raises:
+        ValueError: for an unknown policy, or a negative number of steps.
+    """
+
+    name: str = "both"
+    fill_warmup: int = 0
+
+    def __post_init__(self) -> None:
+        _check_policy(self.name)
+        if self.fill_warmup < 0:
+            raise ValueError(f"stage.fill_warmup={self.fill_warmup} must be a number of steps, 0 or more")
+
+    def at(self, step: int) -> str:
+        """The name of the policy that holds once so many optimiser steps are done."""
+        return "masked" if step < self.fill_warmup else self.name
+
+
 @torch.no_grad()
 def token_targets(
-    labels: Tensor, pixel_logits: Tensor, policy: str, encode: Callable[[Tensor], Tensor], stride: int
+    labels: Tensor, pixel_logits: Tensor, policy: str, encode: Callable[[Tensor], Tensor | Spread], stride: int
 ) -> TokenTargets:
     """Encodes the labels under an ignore policy.
 
     Args:
         labels: (B, H, W) int64 in [0, K) or 255.
-        pixel_logits: (B, K, H, W) float, used by the policy `filled`.
+        pixel_logits: (B, K, H, W) float, what ignored pixels are filled with.
         policy: a key of `IGNORE_POLICIES`.
-        encode: the posterior: labels (B, H, W) int64 to tokens (B, h, w) int64.
+        encode: the posterior: labels (B, H, W) int64 to tokens (B, h, w) int64, or to candidates (B, h, w, k) int64,
+            the likeliest first, and their shares (B, h, w, k) float32.
         stride: pixels per token.
 
     Raises:
         ValueError: for an unknown policy.
     """
-    if policy not in IGNORE_POLICIES:
-        raise ValueError(f"unknown stage.ignore_policy={policy!r}: one of {', '.join(IGNORE_POLICIES)}")
-    tokens = encode(IGNORE_POLICIES[policy](labels, pixel_logits.detach()))
-    return TokenTargets(tokens, token_valid(labels, stride))
+    _check_policy(policy)
+    painted, valid = IGNORE_POLICIES[policy](labels, pixel_logits.detach(), stride)
+    encoded = encode(painted)
+    if isinstance(encoded, Tensor):
+        return TokenTargets(encoded, valid)
+    return TokenTargets(encoded[0][..., 0], valid, encoded)
+
+
+def _check_policy(name: str) -> None:
+    if name not in IGNORE_POLICIES:
+        raise ValueError(f"unknown stage.ignore_policy={name!r}: one of {', '.join(IGNORE_POLICIES)}")

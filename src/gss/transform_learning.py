@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from gss.losses import pixel_loss
-from gss.maskige.cells import enlarge_labels, pad_labels
 from gss.pipeline import MaskigeAutoencoder
 
 
@@ -41,6 +40,26 @@ def check_learnable(autoencoder: MaskigeAutoencoder, tokenizer: str, inverse: st
         raise ValueError(
             f"maskige.inverse.name={inverse} would be trained and never asked, because tokenizer={tokenizer} knows "
             "classes itself: set maskige.native_probs=false"
+        )
+
+
+def check_inverse_learns(autoencoder: MaskigeAutoencoder, tokenizer: str, inverse: str, asked_by: str) -> None:
+    """Refuses to train an inverse that has nothing to learn, or would never be asked.
+
+    Args:
+        autoencoder: as configured.
+        tokenizer: its configured name.
+        inverse: its configured name.
+        asked_by: the setting that wants it trained, key=value.
+
+    Raises:
+        ValueError: naming the key to change.
+    """
+    check_learnable(autoencoder, tokenizer, inverse)
+    if not autoencoder.inverse.trainable:
+        raise ValueError(
+            f"{asked_by} trains the inverse, and maskige.inverse.name={inverse} has nothing to learn: choose "
+            "maskige=ft or maskige=ft_w"
         )
 
 
@@ -98,16 +117,19 @@ def jitter_colours(maskige: Tensor, reach: float) -> Tensor:
     return maskige + sides * (reach / 3**0.5)  # a cube inside the ball
 
 
-def reading_loss(autoencoder: MaskigeAutoencoder, maskige: Tensor, labels: Tensor) -> Tensor:
+def reading_loss(
+    autoencoder: MaskigeAutoencoder, maskige: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of X^-1 over labelled pixels, at the maskige's resolution.
 
     Args:
         autoencoder: whose inverse reads.
         maskige: (B, 3, H', W') float32, decoded, of whole cells.
         labels: (B, H, W) int64 in [0, K) or 255.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
 
     Returns:
         Scalar float32; 0 where no pixel is labelled.
     """
     scores = autoencoder.inverse.class_scores(maskige, autoencoder.transform.colours)
-    return pixel_loss(scores, enlarge_labels(pad_labels(labels, autoencoder.stride), autoencoder.scale))
+    return pixel_loss(scores, autoencoder.render(labels), class_weights)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import os
 import signal
 
@@ -9,14 +10,19 @@ import timm
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+import gss.stages.conditioning
 from gss.artefact import PriorArtefact
 from gss.assembly import load_autoencoder, restore_segmenter
-from gss.checkpoints import TrainedSegmenter
+from gss.callbacks.checkpoint_io import AtomicCheckpointIO
+from gss.checkpoints import TrainedSegmenter, read_checkpoint
 from gss.configuration import instantiate
 from gss.divergence import token_divergence
+from gss.evaluate import evaluate
+from gss.label_loss import label_loss
 from gss.losses import pixel_loss
 from gss.networks.token_scores import TokenScores
 from gss.pipeline import MaskigeAutoencoder
+from gss.stages.objective import Objective
 from gss.targets import token_targets
 
 CONDITIONING = ("stage=conditioning", "callbacks=default", "callbacks.panels=null")
@@ -221,7 +227,7 @@ def test_the_loss_is_the_weighted_sum_of_divergence_and_pixel_loss(trained, monk
     labels[0, :16] = 255
     loss = stage.training_step({"image": image, "labels": labels, "name": ["a", "b"]}, 0)
     output, autoencoder = stage.segmenter.network(image), stage.segmenter.autoencoder
-    targets = token_targets(labels, output.pixel_logits, "filled", autoencoder.encode, autoencoder.stride)
+    targets = token_targets(labels, output.pixel_logits, "both", autoencoder.encode, autoencoder.stride)
     divergence = token_divergence(output.prior, targets)
     pixels = pixel_loss(output.pixel_logits, labels)
     assert loss.item() == pytest.approx((0.8 * divergence + 0.2 * pixels).item(), rel=1e-5)
@@ -229,10 +235,71 @@ def test_the_loss_is_the_weighted_sum_of_divergence_and_pixel_loss(trained, monk
     assert logged["train/pixel_loss"].item() == pytest.approx(pixels.item(), rel=1e-5)
 
 
+def test_every_part_of_the_loss_is_counted_by_its_weight(trained, monkeypatch):
+    """With all of them at once, by definitions of their own; the divergence in the log is the plain one."""
+    stage, logged = copy.deepcopy(trained.module).eval(), {}
+    stage.log = lambda name, value, **settings: logged.update({name: value})
+    stage.log_dict = lambda values, **settings: logged.update(values)
+    stage.objective = Objective(token_weight=0.5, pixel_weight=0.3, label_weight=0.7, focal=1.5)
+    stage.class_weights, stage.token_weights = torch.rand(19) + 0.5, torch.rand(32) + 0.5
+    image, labels = torch.rand(2, 3, 32, 64), torch.randint(19, (2, 32, 64))
+    labels[0, :16] = 255
+    loss = stage.training_step({"image": image, "labels": labels, "name": ["a", "b"]}, 0)
+    output, autoencoder = stage.segmenter.network(image), stage.segmenter.autoencoder
+    targets = token_targets(labels, output.pixel_logits, "both", autoencoder.encode, autoencoder.stride)
+    surprise = -output.prior.logits().log_softmax(1).gather(1, targets.tokens[:, None])[:, 0][targets.token_valid]
+    counts = stage.token_weights[targets.tokens[targets.token_valid]]
+    minimised = (counts * (1 - (-surprise).exp()) ** 1.5 * surprise).mean()
+    pixels = pixel_loss(output.pixel_logits, labels, stage.class_weights)
+    shown = label_loss(autoencoder, autoencoder.draw(output.prior, "expected"), labels, stage.class_weights)
+    assert loss.item() == pytest.approx((0.5 * minimised + 0.3 * pixels + 0.7 * shown).item(), rel=1e-5)
+    assert logged["train/loss"].equal(loss)
+    assert logged["train/token_divergence"].item() == pytest.approx((counts * surprise).mean().item(), rel=1e-5)
+    assert logged["train/label_loss"].item() == pytest.approx(shown.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("stage.ignore_policy=masked", "stage.focal=2.0"),
+        ("stage.ignore_policy=filled", "stage.posterior.name=smoothed", "stage.class_balance=0.5"),
+        ("stage.ignore_policy=both", "stage.fill_warmup=1", "stage.posterior.name=soft", "stage.label_weight=0.5"),
+    ],
+)
+def test_choices_of_targets_and_losses_train(run_tiny, tmp_path, monkeypatch, choices):
+    policies, made = [], gss.stages.conditioning.token_targets
+
+    def watched(labels, pixel_logits, policy, encode, stride):
+        policies.append(policy)
+        targets = made(labels, pixel_logits, policy, encode, stride)
+        assert targets.candidates.shape[-1] == {"soft": 8, "smoothed": 9}.get(settings["posterior"]["name"], 1)
+        return targets
+
+    monkeypatch.setattr(gss.stages.conditioning, "token_targets", watched)
+    settings = {"posterior": {"name": dict(c.split("=") for c in choices).get("stage.posterior.name", "one_hot")}}
+    run = run_tiny(tmp_path, *CONDITIONING, *choices)
+    configured = choices[0].partition("=")[2]
+    begun = "masked" if "stage.fill_warmup=1" in choices else configured
+    assert policies[:2] == [begun, configured]
+    assert set(policies[2:]) == {configured}
+    assert TrainedSegmenter.load(run.folder / LAST).config["stage"]["ignore_policy"] == configured
+    assert 0 <= run.figures["val/miou"] <= 1
+
+
+def test_a_checkpoint_from_before_these_choices_is_evaluated_all_the_same(trained, compose_run, tmp_path):
+    checkpoint = read_checkpoint(trained.folder / LAST)
+    for key in ("fill_warmup", "posterior", "label_weight", "inverse_weight", "focal"):
+        del checkpoint["gss"]["config"]["stage"][key]
+    checkpoint["gss"]["config"]["stage"]["ignore_policy"] = "filled"
+    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "old.ckpt")
+    found = evaluate(compose_run(tmp_path, f"checkpoint={tmp_path / 'old.ckpt'}", name="evaluate"))
+    assert found["miou"] == pytest.approx(trained.figures["val/miou"], abs=1e-6)
+
+
 def test_the_loss_is_exactly_zero_when_the_prior_is_the_posterior(trained):
     autoencoder, labels = trained.module.segmenter.autoencoder, torch.randint(19, (2, 32, 64))
     nothing = torch.zeros(2, 19, 32, 64)
-    targets = token_targets(labels, nothing, "filled", autoencoder.encode, autoencoder.stride)
+    targets = token_targets(labels, nothing, "both", autoencoder.encode, autoencoder.stride)
     one_hot = torch.nn.functional.one_hot(targets.tokens, autoencoder.tokenizer.vocab_size).movedim(-1, 1)
     posterior = TokenScores.from_logits(one_hot.float().mul(1000))
     assert token_divergence(posterior, targets).item() == 0
@@ -271,7 +338,11 @@ def test_the_pixel_twin_needs_no_stage_one(run_tiny, tmp_path, head):
         ("tokenizer=vqvae", r"tokenizer\.name is 'patches' .*'vqvae'"),
         ("prior=nowhere.safetensors", r"prior=.*nowhere.safetensors: run `python -m gss\.train stage=prior`"),
         ("stage.readout=expcted", r"readout='expcted' is not one of pixel, argmax, expected"),
-        ("stage.ignore_policy=fill", r"stage\.ignore_policy='fill': one of masked, filled"),
+        ("stage.ignore_policy=fill", r"stage\.ignore_policy='fill': one of both, masked, filled"),
+        ("stage.fill_warmup=-1", r"stage\.fill_warmup=-1 must be a number of steps"),
+        ("stage.posterior.name=hard", r"stage\.posterior\.name='hard': one of one_hot, soft, smoothed"),
+        ("stage.focal=-1", r"stage\.focal=-1 must not be negative"),
+        ("stage.label_weight=-1", r"stage\.label_weight=-1 must not be negative"),
         ("stage.class_balance=2", r"stage\.class_balance must lie in \[0, 1\], got 2"),
         ("head.token=tie", r"head\.token='tie': one of tied, free"),
         ("head.pixel=bilinaer", r"head\.pixel='bilinaer': one of bilinear, subpixel, pyramid"),

@@ -105,6 +105,7 @@ def test_mistakes_end_in_one_sentence(run_tiny, tmp_path, tiny_checkpoint):
     refused = {
         (): r"stage\.maskige_source=predictions reads .*: give checkpoint=PATH",
         ("checkpoint=none.ckpt",): r"no checkpoint=none\.ckpt",
+        ("maskige.max_steps=0", f"checkpoint={tiny_checkpoint}"): r"maskige\.max_steps steps, got 0: give at least 1",
         ("maskige=ff", f"checkpoint={tiny_checkpoint}"): r"maskige\.inverse\.name=soft_distance has nothing to learn",
         (f"checkpoint={tiny_checkpoint}", "maskige.native_probs=true"): r"never asked.*native_probs=false",
     }

@@ -6,38 +6,44 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from gss.divergence import token_divergence
+from gss.inverse_exchange import conditioned_on
+from gss.label_loss import check_passes_gradients
 from gss.labels import LabelSpace
-from gss.losses import pixel_loss
 from gss.networks.conditioning import ConditioningOutput
 from gss.panels import PanelRow
-from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
+from gss.pipeline import PIXEL_READOUT, GenerativeSegmenter
+from gss.posteriors import OneHotPosterior, Posterior
 from gss.stages.base import Batch, Stage
+from gss.stages.clipping import clip_apart
+from gss.stages.objective import Objective
 from gss.stages.optimisation import Optimisation
-from gss.targets import TokenTargets, token_targets
+from gss.targets import IgnorePolicy, Spread, TokenTargets, token_targets
 
 
 class ConditioningStage(Stage):
     """Brings p(z | image) to the frozen q(z | labels), beside the auxiliary pixel loss.
 
-    For the pixel twin, which has no tokens, the pixel loss is all there is.
+    For the pixel twin, which has no tokens, the pixel loss is all there is. With an `inverse_weight` X^-1 learns beside
+    the network to read what it generates: the paper's FT-W in the same run. The network learns as it would without.
 
     Args:
-        segmenter: conditioning network and frozen autoencoder, or the pixel twin.
+        segmenter: conditioning network and autoencoder, which is frozen but perhaps for its inverse, or the pixel twin.
         label_space: the classes.
         optimisation: optimiser and schedule.
         record: plain data for the checkpoint.
-        readout: the readout that `val/miou` reports: expected, argmax or pixel.
-        ignore_policy: what ignored pixels are painted as: filled (the paper) or masked.
-        token_weight: of the token divergence (0.8 in the released code).
-        pixel_weight: of the pixel loss (0.2).
+        readout: the readout that `val/miou` reports, and by which the inverse's maskiges are drawn: expected, argmax
+            or pixel.
+        objective: the weights of the losses.
+        ignore_policy: what ignored pixels are painted as, and which cells count.
+        posterior: what labels say of tokens; None: one-hot.
         class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
         token_weights: (V,) float32, what a cell of each token counts; None: all the same.
 
     Raises:
-        ValueError: if the segmenter does not have the readout.
+        ValueError: if the segmenter does not have the readout, or a loss could teach nothing.
     """
 
     stage_name, may_learn = "conditioning", ("segmenter.network", "segmenter.autoencoder.inverse")
@@ -51,16 +57,20 @@ class ConditioningStage(Stage):
         optimisation: Optimisation | None,
         record: Mapping[str, Any],
         readout: str = "expected",
-        ignore_policy: str = "filled",
-        token_weight: float = 0.8,
-        pixel_weight: float = 0.2,
+        objective: Objective | None = None,
+        ignore_policy: IgnorePolicy | None = None,
+        posterior: Posterior | None = None,
         class_weights: Tensor | None = None,
         token_weights: Tensor | None = None,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
-        self.segmenter, self.readout, self.ignore_policy = segmenter, readout, ignore_policy
-        self.token_weight, self.pixel_weight = token_weight, pixel_weight
+        self.segmenter, self.readout = segmenter, readout
+        self.objective, self.ignore_policy = objective or Objective(), ignore_policy or IgnorePolicy()
+        self.posterior = posterior or OneHotPosterior()
+        self._begin_inverse()
+        if self.objective.label_weight and segmenter.autoencoder is not None:
+            check_passes_gradients(segmenter.autoencoder)
         self.token_accuracy, self.outside_vocabulary = MeanMetric(), MeanMetric()
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("token_weights", token_weights, persistent=False)
@@ -71,18 +81,34 @@ class ConditioningStage(Stage):
         return None if self.segmenter.autoencoder is None else self.segmenter.autoencoder.transform.colours
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """token_weight * divergence + pixel_weight * pixel loss; the pixel loss alone for the pixel twin."""
+        """The objective's weighted sum, a scalar float32."""
         output, labels = self.segmenter.network(batch["image"]), batch["labels"]
-        pixels = pixel_loss(output.pixel_logits, labels, self.class_weights)
-        if self.segmenter.autoencoder is None:
-            self.log_dict({"train/loss": pixels, "train/pixel_loss": pixels}, prog_bar=True)
-            return pixels
-        targets = self._targets(labels, output, self.segmenter.autoencoder)
-        divergence = token_divergence(output.prior, targets, self.token_weights)
-        loss = self.token_weight * divergence + self.pixel_weight * pixels
+        targets = None if self.segmenter.autoencoder is None else self._targets(labels, output)
+        weights = (self.class_weights, self.token_weights)
+        losses = self.objective.losses(self.segmenter, output, labels, targets, self.readout, *weights)
+        loss = losses.pop("train/loss")
         self.log("train/loss", loss, prog_bar=True)
-        self.log_dict({"train/token_divergence": divergence, "train/pixel_loss": pixels})
+        self.log_dict(losses)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the inverse apart from the network, whose step must not depend on it."""
+        if not self.segmenter.learns_inverse:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            assert self.segmenter.autoencoder is not None
+            clip_apart(optimizer, self.segmenter.autoencoder.inverse, gradient_clip_val)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the inverse that the network began with, of which a tied head was built, where it has moved on."""
+        super().on_save_checkpoint(checkpoint)
+        if self._began_with is not None:
+            checkpoint["conditioned_on"] = self._began_with
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores every readout, and for generation the ceiling and the share of tokens that are right."""
@@ -91,7 +117,7 @@ class ConditioningStage(Stage):
             self.confusion(readout).update(self.segmenter.generate(output, readout).labels, labels)
         if self.segmenter.autoencoder is not None:
             self.confusion("ceiling").update(self.segmenter.autoencoder.reconstruct(labels).labels, labels)
-            targets = self._targets(labels, output, self.segmenter.autoencoder)
+            targets = self._targets(labels, output)
             right = output.prior.likeliest() == targets.tokens
             self.token_accuracy.update(right[targets.token_valid])
             if output.prior.vocabulary is not None:
@@ -121,5 +147,28 @@ class ConditioningStage(Stage):
         columns = (batch["name"], image, labels, painted, generated, result.labels, result.class_probs)
         return [PanelRow(*row) for row in zip(*columns, strict=False)]
 
-    def _targets(self, labels: Tensor, output: ConditioningOutput, autoencoder: MaskigeAutoencoder) -> TokenTargets:
-        return token_targets(labels, output.pixel_logits, self.ignore_policy, autoencoder.encode, autoencoder.stride)
+    def _targets(self, labels: Tensor, output: ConditioningOutput) -> TokenTargets:
+        autoencoder, policy = self.segmenter.autoencoder, self.ignore_policy.at(self.global_step)
+        assert autoencoder is not None
+
+        def encode(painted: Tensor) -> Tensor | Spread:
+            """The posterior of labels (B, H, W) int64."""
+            encoded: Tensor | Spread = self.posterior(autoencoder.tokenizer, autoencoder.paint(painted))
+            return encoded
+
+        return token_targets(labels, output.pixel_logits, policy, encode, autoencoder.stride)
+
+    def _begin_inverse(self) -> None:
+        """Frees the inverse if it is to learn, and remembers how it was."""
+        self._began_with: dict[str, Any] | None = None
+        if not self.objective.inverse_weight:
+            return
+        if self.readout == PIXEL_READOUT:
+            raise ValueError(
+                f"stage.inverse_weight={self.objective.inverse_weight} trains the inverse on generated maskiges, and "
+                "stage.readout=pixel or a head without tokens makes none: choose stage.readout=expected and head=tied"
+            )
+        assert self.segmenter.autoencoder is not None
+        begun = {name: tensor.clone() for name, tensor in self.segmenter.autoencoder.inverse.state_dict().items()}
+        self._began_with = conditioned_on(self.record["prior"], begun)
+        self.segmenter.learn_inverse()

@@ -19,7 +19,7 @@ from gss.stages.phases import PredictionsPhase
 from gss.stages.prior import PriorStage
 from gss.stages.prior_run import fit_transforms, transforms_parts
 from gss.stages.training import RunParts, validate
-from gss.transform_learning import check_learnable
+from gss.transform_learning import check_inverse_learns
 
 CHECKPOINT = "conditioning.ckpt"  # in the run's folder
 
@@ -43,6 +43,11 @@ def run_on_predictions(config: Mapping[str, Any], parts: RunParts, trainer: L.Tr
     Raises:
         ValueError: for any mistake in data or configuration.
     """
+    if config["maskige"]["max_steps"] < 1:
+        raise ValueError(
+            "stage.maskige_source=predictions trains the inverse for maskige.max_steps steps, got "
+            f"{config['maskige']['max_steps']}: give at least 1"
+        )
     checkpoint, space = _generative_checkpoint(config["checkpoint"]), parts.datamodule.label_space
     _check_classes(checkpoint, space)
     segmenter, readout = restore_segmenter(checkpoint), checkpoint["gss"]["config"]["stage"]["readout"]
@@ -105,10 +110,5 @@ def _learning(autoencoder: MaskigeAutoencoder, description: Mapping[str, Any]) -
     """
     exchanged = with_inverse(autoencoder, description)
     name = description["inverse"]["name"]
-    check_learnable(exchanged, description["tokenizer"]["name"], name)
-    if not exchanged.inverse.trainable:
-        raise ValueError(
-            f"stage.maskige_source=predictions trains the inverse, and maskige.inverse.name={name} has nothing to "
-            "learn: choose maskige=ft or maskige=ft_w"
-        )
+    check_inverse_learns(exchanged, description["tokenizer"]["name"], name, "stage.maskige_source=predictions")
     return exchanged

@@ -54,7 +54,7 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
         raise ValueError(f"checkpoint={config['checkpoint']} is read by stage.maskige_source=predictions alone")
     description = describe_prior(config, parts.datamodule.label_space)
     autoencoder = _untrained(config, description, parts.datamodule, trainer.is_global_zero)
-    resumes_transforms = _resumes_transforms(config["resume"], autoencoder)
+    resumes_transforms = _resumes_transforms(config, autoencoder)
     fits, later, effort = config["stage"]["tokenizer_from"] is None, transforms_parts(config, parts), Effort()
 
     def stage_of(phase: Phase, made_of: RunParts, fits: bool) -> PriorStage:
@@ -68,7 +68,7 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
         autoencoder.tokenizer.load_weights()
         with effort.timed():
             fit(trainer, stage, parts.datamodule, config["resume"])
-    if learns(autoencoder):
+    if learns(autoencoder) and config["maskige"]["max_steps"]:
         stage = stage_of(TransformsPhase(**phase_settings(config)), later, fits and not trains)
         trainer = fit_transforms(config, later, stage, config["resume"] if resumes_transforms else None)
     figures = validate(trainer, stage, parts.datamodule)
@@ -134,17 +134,18 @@ def _untrained(
     return autoencoder
 
 
-def _resumes_transforms(resume: str | None, autoencoder: MaskigeAutoencoder) -> bool:
+def _resumes_transforms(config: Mapping[str, Any], autoencoder: MaskigeAutoencoder) -> bool:
     """Whether a run goes on with the training of colours or inverse, as its checkpoint says.
 
     Raises:
         ValueError: if there is no such training in this run.
     """
+    resume = config["resume"]
     if resume is None or not Path(resume).is_file():  # a missing file is refused where it is to be read
         return False
     record = AtomicCheckpointIO().load_checkpoint(resume).get("gss", {})
     found: bool = record.get("phase") == TransformsPhase.name
-    if found and not learns(autoencoder):
+    if found and not (learns(autoencoder) and config["maskige"]["max_steps"]):
         raise ValueError(f"resume={resume} is a training of colours or inverse, but this maskige learns neither")
     return found
 

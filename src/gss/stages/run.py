@@ -16,6 +16,7 @@ from gss.networks.backbone import TimmBackbone
 from gss.pipeline import token_stride
 from gss.registry import lookup
 from gss.stages.conditioning import ConditioningStage
+from gss.stages.conditioning_settings import asked_codes, training_settings
 from gss.stages.execution import prepare_network
 from gss.stages.predictions_run import run_on_predictions
 from gss.stages.prior_run import run_prior
@@ -95,12 +96,11 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         artefact = PriorArtefact.load(config["prior"]).without_token_model()
         artefact.check_matches(describe_prior(config, datamodule.label_space))
     autoencoder = None if artefact is None else load_autoencoder(artefact)
-    weights = codes = of_tokens = None
+    weights = of_tokens = None
+    codes = asked_codes(config, autoencoder)
     if balance := config["stage"]["class_balance"]:
         weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
-        if autoencoder is not None:
-            codes = autoencoder.code_class_probs()
-            of_tokens = token_weights(codes, weights)
+        of_tokens = None if codes is None else token_weights(codes, weights)
     device = trainer.strategy.root_device
     chosen = choose_tokens(config["head"], autoencoder, datamodule.label_batches("train"), device)
     segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens, chosen.vocabulary)
@@ -112,9 +112,8 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         "ceiling": None if artefact is None else artefact.ceiling,
         **chosen.figures,
     }
-    settings = {key: config["stage"][key] for key in ("ignore_policy", "token_weight", "pixel_weight")}
     readout = config["stage"]["readout"] if artefact else "pixel"
-    settings |= {"class_weights": weights, "token_weights": of_tokens}
+    settings = {**training_settings(config, autoencoder, codes), "class_weights": weights, "token_weights": of_tokens}
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     last = fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
