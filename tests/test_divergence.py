@@ -201,6 +201,22 @@ def test_a_head_with_fewer_rows_speaks_of_the_same_tokens():
     torch.testing.assert_close(few.expected(table), rows.expected(table[kept]))
 
 
+def test_candidates_that_share_a_row_are_one():
+    """Of 9 tokens 4 have a row, so that of three candidates two or three may mean the same one."""
+    vocabulary = Vocabulary(torch.tensor([0, 2, 3, 6]), torch.tensor([0, 1, 1, 2, 2, 2, 3, 3, 0]))
+    whole = scores()
+    few = TokenScores(whole.features, whole.weight[:4], whole.bias[:4], vocabulary)
+    candidates = torch.stack([TOKENS, (TOKENS + 1) % 9, (TOKENS + 2) % 9], dim=-1)
+    shares = draw(*SHAPE, 3, seed=10).softmax(-1)
+    posterior = torch.zeros(*SHAPE, 4).scatter_add(-1, vocabulary.rows[candidates], shares)[VALID]
+    log_probs = few.logits().movedim(1, -1)[VALID].log_softmax(-1)
+    expected = torch.nn.functional.kl_div(log_probs, posterior, reduction="none").sum() / VALID.sum()
+    found = token_divergence(few, TokenTargets(TOKENS, VALID, (candidates, shares)))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    for made, wanted in zip(gradients(found, whole), gradients(expected, whole), strict=True):
+        torch.testing.assert_close(made, wanted, atol=1e-6, rtol=1e-4)
+
+
 def test_a_token_with_a_row_has_to_come_back_from_it():
     with pytest.raises(ValueError, match="of 2 tokens with a row of their own, not every one comes back"):
         Vocabulary(torch.tensor([0, 2]), torch.tensor([0, 1, 0]))

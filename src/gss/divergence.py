@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gss.networks.token_scores import TokenScores, cells_at_a_time
 from gss.targets import TokenTargets
@@ -48,7 +48,7 @@ def focal_divergence(
     rows, tokens = scores.features.flatten(0, 2)[valid], targets.tokens.flatten()[valid]
     candidates, shares = (part.flatten(0, 2)[valid] for part in (targets.candidates, targets.shares))
     if scores.vocabulary is not None:
-        candidates = scores.vocabulary.rows[candidates]
+        candidates, shares = _merged(scores.vocabulary.rows[candidates], shares)
     counts = rows.new_ones(len(tokens), dtype=torch.float32) if token_weights is None else token_weights[tokens]
     arguments = (rows, scores.weight, scores.bias, candidates, shares, counts, focal, _product_dtype(rows))
     total, plain = _ChunkedDivergence.apply(*arguments)
@@ -110,6 +110,15 @@ def _to_log_probs(scores: Tensor, candidates: Tensor, shares: Tensor) -> Tensor:
     scores.sub_(scores.logsumexp(dim=1, keepdim=True))
     surprise = torch.where(shares > 0, shares.log() - scores.gather(1, candidates), 0.0)
     return (shares * surprise).sum(dim=1)
+
+
+def _merged(rows: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates that share a row are one: rows (n, k) int64 and shares (n, k), of which some may now be 0."""
+    if rows.shape[1] == 1:
+        return rows, shares
+    rows, order = rows.sort(dim=1)
+    place = nn.functional.pad((rows.diff(dim=1) != 0).cumsum(dim=1), (1, 0))
+    return rows.scatter(1, place, rows), torch.zeros_like(shares).scatter_add_(1, place, shares.gather(1, order))
 
 
 def _pull(log_probs: Tensor, candidates: Tensor, shares: Tensor, slope: Tensor) -> Tensor:
