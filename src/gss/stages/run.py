@@ -101,6 +101,7 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     if balance := config["stage"]["class_balance"]:
         weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
         of_tokens = None if codes is None else token_weights(codes, weights)
+    settings = training_settings(config, autoencoder, codes)
     device = trainer.strategy.root_device
     chosen = choose_tokens(config["head"], autoencoder, datamodule.label_batches("train"), device)
     segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens, chosen.vocabulary)
@@ -113,7 +114,7 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
         **chosen.figures,
     }
     readout = config["stage"]["readout"] if artefact else "pixel"
-    settings = {**training_settings(config, autoencoder, codes), "class_weights": weights, "token_weights": of_tokens}
+    settings |= {"class_weights": weights, "token_weights": of_tokens}
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     last = fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
