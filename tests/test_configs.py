@@ -15,6 +15,7 @@ from gss.configuration import config_dir, instantiate, instantiate_each, to_plai
 from gss.data.synthetic_ade import SyntheticADEPairs
 from gss.stages.training import build_trainer
 from gss.train import train
+from test_published_experiments import MODERN, ROWS
 
 # group -> options that are trained for two steps
 TRAINED = {
@@ -67,8 +68,18 @@ ELSEWHERE = {  # used by tests of another file
     "predict": "tests/commands/test_predict.py",
     "sample": "tests/commands/test_sample.py",
     "hydra/help/gss": "tests/commands/test_mistakes.py",
+    **{f"experiment/{name}": "tests/test_published_experiments.py" for name in (*ROWS, *MODERN)},
 }
-BELOW_OTHERS = {"config", "paths/default", "data/base", "backbone/base"}  # parts of every run above
+BELOW_OTHERS = {  # parts of the runs above
+    "config",
+    "paths/default",
+    "data/base",
+    "backbone/base",
+    "experiment/base_paper",
+    "experiment/base_paper_cityscapes",
+    "experiment/base_paper_ade20k",
+    "experiment/base_modern",
+}
 
 
 def test_no_file_is_left_out():
