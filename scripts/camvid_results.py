@@ -1,6 +1,6 @@
-"""Trains camvid_cpu and both pixel twins with three seeds, evaluates them, and writes docs/results/camvid.md.
+"""Trains camvid_cpu, its pixel twin and what each choice changes, evaluates them, and writes docs/results/camvid.md.
 
-    python scripts/camvid_results.py [--jobs 2] [--seeds 0 1 2] [--subpixel-seeds 0] [--output outputs/camvid_results]
+    python scripts/camvid_results.py [--jobs 2] [--seeds 0 1 2] [--ablation-steps 800] [--output outputs/camvid_results]
 
 Runs that are finished already are not repeated, so the command can be interrupted and called again.
 """
@@ -20,11 +20,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RUNS = {
-    "generation": "experiment=camvid_cpu",
-    "twin, bilinear": "experiment=camvid_cpu_pixel head=pixel_bilinear",
-    "twin, sub-pixel": "experiment=camvid_cpu_pixel head=pixel_subpixel",
+GENERATION, TWIN = "generation", "pixel twin"
+RUNS = {GENERATION: "experiment=camvid_cpu", TWIN: "experiment=camvid_cpu_pixel"}
+ABLATION = {  # one choice of the generation's recipe changed at a time; the first two are the recipes themselves
+    "generation as above": RUNS[GENERATION],
+    "pixel twin as above": RUNS[TWIN],
+    "sub-pixel twin": f"{RUNS[TWIN]} head=pixel_subpixel",
+    "no pixel evidence in the token head": f"{RUNS[GENERATION]} head.pixel_evidence=false",
+    "free head": f"{RUNS[GENERATION]} head=free",
+    "soft posterior": f"{RUNS[GENERATION]} stage.posterior.name=soft",
+    "label smoothing over neighbouring tokens": f"{RUNS[GENERATION]} stage.posterior.name=smoothed",
+    "focal weighting, gamma 2": f"{RUNS[GENERATION]} stage.focal=2.0",
+    "label loss through the expected decoding, 0.3": f"{RUNS[GENERATION]} stage.label_weight=0.3",
+    "ignored pixels masked, not filled": f"{RUNS[GENERATION]} stage.ignore_policy=masked",
+    "all classes weighted alike": f"{RUNS[GENERATION]} stage.class_balance=0.0",
+    "pixel twin, all classes weighted alike": f"{RUNS[TWIN]} stage.class_balance=0.0",
+    "released weights of the losses, 0.8 and 0.2": f"{RUNS[GENERATION]} stage.token_weight=0.8 stage.pixel_weight=0.2",
 }
+FIGURES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc", "boundary_f3": "boundary F, 3 px"}
 TARGET = Path("docs/results/camvid.md")
 
 
@@ -33,32 +46,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--subpixel-seeds", type=int, nargs="*", help="fewer seeds for the twin that loses")
+    parser.add_argument("--ablation-seeds", type=int, nargs="*", default=[0], help="none: no ablation")
+    parser.add_argument("--ablation-steps", type=int, default=800)
     parser.add_argument("--output", type=Path, default=Path("outputs/camvid_results"))
     arguments = parser.parse_args()
     output, prior = arguments.output.absolute(), arguments.output.absolute() / "prior.safetensors"
     if not prior.is_file():
         command("gss.train", f"stage=prior experiment=camvid_cpu prior={prior}", output / "prior", 1)
-    fewer = arguments.seeds if arguments.subpixel_seeds is None else arguments.subpixel_seeds
-    seeds = {name: fewer if name == "twin, sub-pixel" else arguments.seeds for name in RUNS}
-    jobs = sorted(((name, seed) for name in RUNS for seed in seeds[name]), key=lambda job: job[1])
+    steps = f"max_steps={arguments.ablation_steps} val_every={arguments.ablation_steps}"
+    jobs = {(name, seed): f"{words} seed={seed}" for seed in arguments.seeds for name, words in RUNS.items()}
+    for seed in arguments.ablation_seeds:
+        jobs |= {(name, seed): f"{words} {steps} seed={seed}" for name, words in ABLATION.items()}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        done = list(pool.map(lambda job: run(*job, output, prior, arguments.jobs), jobs))
+        done = list(
+            pool.map(lambda job: run(output / folder_name(*job[0]), job[1], prior, arguments.jobs), jobs.items())
+        )
     results = dict(zip(jobs, done, strict=True))
     for name in RUNS:  # now that nothing else runs
-        results[name, seeds[name][0]]["seconds"] = measure_seconds(output, name, seeds[name][0])
+        first = (name, arguments.seeds[0])
+        results[first]["seconds"] = measure_seconds(output / folder_name(*first))
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    TARGET.write_text(report(results, seeds, arguments.jobs))
+    page = [*main_tables(results, arguments.seeds, arguments.jobs)]
+    page += ablation_table(results, arguments.ablation_seeds, arguments.ablation_steps)
+    TARGET.write_text("\n".join(page))
     print(TARGET.read_text())
 
 
-def run(name: str, seed: int, output: Path, prior: Path, jobs: int) -> dict[str, Any]:
-    """Trains and evaluates one seed of one kind; gives `metrics.json` with the training's `minutes` beside."""
-    folder = folder_of(output, name, seed)
+def run(folder: Path, overrides: str, prior: Path, jobs: int) -> dict[str, Any]:
+    """Trains and evaluates one row with one seed; gives `metrics.json` with the training's `minutes` beside."""
     record = folder / "record.json"
     if not record.is_file():
         start = time.monotonic()
-        command("gss.train", f"stage=conditioning {RUNS[name]} seed={seed} prior={prior}", folder / "train", jobs)
+        command("gss.train", f"stage=conditioning {overrides} prior={prior}", folder / "train", jobs)
         minutes = (time.monotonic() - start) / 60
         checkpoint = folder / "train" / "checkpoints" / "last.ckpt"
         command("gss.evaluate", f"checkpoint={checkpoint}", folder / "evaluate", jobs)
@@ -67,9 +86,9 @@ def run(name: str, seed: int, output: Path, prior: Path, jobs: int) -> dict[str,
     return dict(json.loads(record.read_text()))
 
 
-def folder_of(output: Path, name: str, seed: int) -> Path:
-    """Where the runs of one kind and seed lie."""
-    return output / f"{name.replace(', ', '_')}_seed{seed}"
+def folder_name(name: str, seed: int) -> str:
+    """Where a row with a seed lies."""
+    return f"{name.replace(', ', '_').replace(' ', '_')}_seed{seed}"
 
 
 def command(module: str, overrides: str, folder: Path, jobs: int) -> None:
@@ -82,13 +101,13 @@ def command(module: str, overrides: str, folder: Path, jobs: int) -> None:
         subprocess.run(words, check=True, stdout=log, stderr=log, env={**os.environ, **threads})
 
 
-def measure_seconds(output: Path, name: str, seed: int, repeats: int = 25) -> dict[str, float]:
+def measure_seconds(folder: Path, repeats: int = 25) -> dict[str, float]:
     """Median seconds from a photograph at the network's size to labels, per readout; batch 1, all cores."""
     import torch
 
     from gss.checkpoints import TrainedSegmenter
 
-    trained = TrainedSegmenter.load(folder_of(output, name, seed) / "train" / "checkpoints" / "last.ckpt")
+    trained = TrainedSegmenter.load(folder / "train" / "checkpoints" / "last.ckpt")
     image, times = torch.rand(1, 3, *trained.size), dict[str, list[float]]()
     with torch.inference_mode():
         for readout in trained.segmenter.readouts * (repeats + 3):  # in turns, so that they meet the same machine
@@ -98,58 +117,80 @@ def measure_seconds(output: Path, name: str, seed: int, repeats: int = 25) -> di
     return {readout: statistics.median(values[3:]) for readout, values in times.items()}
 
 
-def report(results: dict[tuple[str, int], dict[str, Any]], seeds: dict[str, list[int]], jobs: int) -> str:
-    """The page: overall scores with spread, and IoU per class, means over the seeds."""
+def main_tables(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], jobs: int) -> list[str]:
+    """Overall scores with spread, and IoU per class, means over the seeds."""
     rows = {
-        "generation, `argmax`": ("generation", "argmax"),
-        "generation, `expected`": ("generation", "expected"),
-        "auxiliary pixel head of the same network": ("generation", "pixel"),
-        "pixel twin, bilinear": ("twin, bilinear", "pixel"),
-        "pixel twin, sub-pixel": ("twin, sub-pixel", "pixel"),
+        "generation, `argmax`": (GENERATION, "argmax"),
+        "generation, `expected`": (GENERATION, "expected"),
+        "auxiliary pixel head of the same network": (GENERATION, "pixel"),
+        "pixel twin": (TWIN, "pixel"),
     }
-    first, tried = results["generation", seeds["generation"][0]], ", ".join(map(str, seeds["generation"]))
+    first = results[GENERATION, seeds[0]]
     lines = [
         "# CamVid on two CPU cores",
         "",
-        f"CamVid val (101 photographs) at 192x256, seeds {tried}, last checkpoint, from random initialisation. mIoU, "
-        "mAcc and aAcc in %, from one confusion matrix over the split; mean, standard deviation and each seed. The "
-        f"ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is {first['ceiling']:.1%} mIoU.",
+        f"CamVid val (101 photographs) at 192x256, seeds {', '.join(map(str, seeds))}, last checkpoint, from random "
+        "initialisation. Figures in %, from one confusion matrix (and one count of boundaries) over the split; mean, "
+        "standard deviation and each seed. The pixel twin is the same network with the pixel head alone, trained on "
+        "as many photographs. The ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is "
+        f"{first['ceiling']:.1%} mIoU.",
         "",
         "```bash",
         "python -m gss.train stage=prior experiment=camvid_cpu",
-        *(f"python -m gss.train stage=conditioning {words} seed=0   # and 1, 2" for words in RUNS.values()),
+        *(f"python -m gss.train stage=conditioning {words} seed=0   # and the other seeds" for words in RUNS.values()),
         "python scripts/camvid_results.py   # all of it, and this page",
         "```",
         "",
-        "| readout | mIoU | mAcc | aAcc | training, min | s / image |",
-        "|---|---|---|---|---|---|",
+        f"| readout | {' | '.join(FIGURES.values())} | training, min | s / image |",
+        "|---" * (len(FIGURES) + 3) + "|",
     ]
     for title, (name, readout) in rows.items():
-        every = [results[name, seed] for seed in seeds[name]]
-        cells = [with_seeds([run["readouts"][readout][key] for run in every]) for key in ("miou", "macc", "aacc")]
+        every = [results[name, seed] for seed in seeds]
+        cells = [with_seeds([run["readouts"][readout][key] for run in every]) for key in FIGURES]
         minutes = statistics.mean(run["minutes"] for run in every)
-        seconds = every[0]["seconds"][readout]
-        lines.append(f"| {title} | {' | '.join(cells)} | {minutes:.1f} | {seconds:.3f} |")
+        lines.append(f"| {title} | {' | '.join(cells)} | {minutes:.1f} | {every[0]['seconds'][readout]:.3f} |")
     names = list(first["per_class"])
     lines += ["", "IoU per class in %, mean over the seeds:", "", f"| readout | {' | '.join(names)} |"]
     lines.append("|---" * (len(names) + 1) + "|")
     for title, (name, readout) in rows.items():
-        every = [results[name, seed]["readouts"][readout]["per_class"] for seed in seeds[name]]
+        every = [results[name, seed]["readouts"][readout]["per_class"] for seed in seeds]
         cells = [f"{100 * statistics.mean(run[key] or 0.0 for run in every):.1f}" for key in names]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    lines += [
+    return [
+        *lines,
         "",
         f"Measured on {platform.machine()}, {os.cpu_count()} cores, PyTorch {version('torch')} on the CPU, {jobs} "
         "trainings at a time (the minutes are those of a training with its share of the cores); seconds per image "
         "afterwards, with all of them. What was learnt on the way: [camvid_notes.md](camvid_notes.md).",
         "",
     ]
-    return "\n".join(lines)
+
+
+def ablation_table(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], steps: int) -> list[str]:
+    """What one choice of the recipe is worth, in a shorter training; nothing without seeds."""
+    if not seeds:
+        return []
+    lines = [
+        "## What each choice is worth",
+        "",
+        f"One choice of the recipe changed at a time, {steps} steps, seeds {', '.join(map(str, seeds))}; `expected` "
+        "for generation, `pixel` for the twins. Read differences against the spread of the seeds in the table above.",
+        "",
+        f"| training | {' | '.join(FIGURES.values())} |",
+        "|---" * (len(FIGURES) + 1) + "|",
+    ]
+    for name in ABLATION:
+        every = [results[name, seed] for seed in seeds]
+        cells = [with_seeds([run[key] for run in every]) for key in FIGURES]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def with_seeds(values: list[float]) -> str:
     """Mean in bold, standard deviation, each value: `**40.1** ± 0.9 (39.0, 40.5, 40.8)`."""
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    if len(values) == 1:
+        return f"{100 * values[0]:.1f}"
+    spread = f" ± {100 * statistics.stdev(values):.1f}"
     return f"**{100 * statistics.mean(values):.1f}**{spread} ({', '.join(f'{100 * value:.1f}' for value in values)})"
 
 

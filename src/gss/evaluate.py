@@ -27,10 +27,10 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         config: `conf/evaluate.yaml`, composed and resolved.
 
     Returns:
-        What `metrics.json` holds. For mode=segmentation: `miou, macc, aacc, ceiling, readout, per_class`, and every
-        readout's scores under `readouts`; for mode=reconstruction: `ceiling, macc, aacc, per_class, boundary_f3,
-        boundary_f3_per_class, third_class_rate, vocab_size, codebook_usage, codebook_perplexity, closest_pair`.
-        Figures in [0, 1]; null where a class does not occur or there is no tokenizer.
+        What `metrics.json` holds. For mode=segmentation: `miou, macc, aacc, boundary_f3, ceiling, readout, per_class`,
+        and every readout's scores under `readouts`; for mode=reconstruction: `ceiling, macc, aacc, per_class,
+        boundary_f3, boundary_f3_per_class, third_class_rate, vocab_size, codebook_usage, codebook_perplexity,
+        closest_pair`. Figures in [0, 1]; null where a class does not occur or there is no tokenizer.
 
     Raises:
         ValueError: if the words of the command line do not go together, or what they name does not.

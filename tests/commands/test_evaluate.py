@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from boundary_reference import boundary_f_scores
 from gss.checkpoints import TrainedSegmenter
 from gss.configuration import instantiate
 from gss.evaluate import evaluate
@@ -44,16 +45,18 @@ def counted(checkpoint, split, readout):
         per_class[name] = ((guessed == k) & (true == k)).sum() / union if union else None
     recall = [(guessed[true == k] == k).mean() for k in np.unique(true)]
     present = [iou for iou in per_class.values() if iou is not None]
-    return {"miou": np.mean(present), "macc": np.mean(recall), "aacc": (guessed == true).mean(), "per_class": per_class}
+    overall = {"miou": np.mean(present), "macc": np.mean(recall), "aacc": (guessed == true).mean()}
+    outlines = boundary_f_scores(predicted, labels, len(per_class), 3)
+    return {**overall, "boundary_f3": np.nanmean(outlines), "per_class": per_class}
 
 
 @pytest.mark.parametrize("readout", ["argmax", "expected", "pixel"])
 def test_figures_equal_an_independent_count(run_evaluate, tiny_checkpoint, readout):
     metrics, expected = run_evaluate(f"readout={readout}"), counted(tiny_checkpoint, "val", readout)
     assert metrics["readout"] == readout
-    assert {key: metrics[key] for key in ("miou", "macc", "aacc")} == pytest.approx(
-        {key: expected[key] for key in ("miou", "macc", "aacc")}
-    )
+    overall = ("miou", "macc", "aacc", "boundary_f3")
+    assert {key: metrics[key] for key in overall} == pytest.approx({key: expected[key] for key in overall})
+    assert metrics["readouts"][readout]["boundary_f3"] == metrics["boundary_f3"]
     assert metrics["per_class"] == pytest.approx(expected["per_class"])
     assert metrics["ceiling"] == pytest.approx(counted(tiny_checkpoint, "val", "ceiling")["miou"])
 

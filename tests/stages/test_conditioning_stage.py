@@ -85,6 +85,7 @@ def test_class_balance_weighs_tokens_by_what_they_show_and_decodes_each_token_on
 def test_every_promised_figure_is_reported(trained):
     readouts = {f"val/{readout}/miou" for readout in ("argmax", "expected", "pixel")}
     promised = {"val/miou", "val/macc", "val/aacc", "val/ceiling", "val/token_accuracy", "val/iou/road", *readouts}
+    promised |= {"val/boundary_f3", "val/pixel/boundary_f3"}
     assert promised <= trained.figures.keys()
     assert trained.figures["objective"] == trained.figures["val/miou"] == trained.figures["val/expected/miou"]
     assert trained.figures["checkpoint"] == str(trained.folder / LAST)

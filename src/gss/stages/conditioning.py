@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from gss.boundaries import BoundaryFScore
 from gss.inverse_exchange import conditioned_on
 from gss.label_loss import check_passes_gradients
 from gss.labels import LabelSpace
@@ -65,6 +66,8 @@ class ConditioningStage(Stage):
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
+        num_classes = label_space.num_classes
+        self._boundary = nn.ModuleDict({readout: BoundaryFScore(num_classes) for readout in segmenter.readouts})
         self.segmenter, self.readout = segmenter, readout
         self.objective, self.ignore_policy = objective or Objective(), ignore_policy or IgnorePolicy()
         self.posterior = posterior or OneHotPosterior()
@@ -110,11 +113,25 @@ class ConditioningStage(Stage):
         if self._began_with is not None:
             checkpoint["conditioned_on"] = self._began_with
 
+    def boundary(self, readout: str) -> BoundaryFScore:
+        """How well the outlines of a readout's classes are met."""
+        measure = self._boundary[readout]
+        assert isinstance(measure, BoundaryFScore)
+        return measure
+
+    def on_validation_epoch_start(self) -> None:
+        """Empties what is counted over an epoch."""
+        super().on_validation_epoch_start()
+        for readout in self.segmenter.readouts:
+            self.boundary(readout).reset()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores every readout, and for generation the ceiling and the share of tokens that are right."""
         output, labels = self.segmenter.network(batch["image"]), batch["labels"]
         for readout in self.segmenter.readouts:
-            self.confusion(readout).update(self.segmenter.generate(output, readout).labels, labels)
+            predicted = self.segmenter.generate(output, readout).labels
+            self.confusion(readout).update(predicted, labels)
+            self.boundary(readout).update(predicted, labels)
         if self.segmenter.autoencoder is not None:
             self.confusion("ceiling").update(self.segmenter.autoencoder.reconstruct(labels).labels, labels)
             targets = self._targets(labels, output)
@@ -125,10 +142,13 @@ class ConditioningStage(Stage):
                 self.outside_vocabulary.update((~own).float())
 
     def on_validation_epoch_end(self) -> None:
-        """Logs every readout's mIoU, the main readout's classes, and the ceiling beside them."""
-        for readout in self.segmenter.readouts:
+        """Logs every readout's mIoU and boundary F-score, the main readout's classes, and the ceiling beside them."""
+        outlines = {readout: self.boundary(readout).mean() for readout in self.segmenter.readouts}
+        for readout, boundary_f3 in outlines.items():
             self.log_scores(readout, f"val/{readout}", per_class=False)
+            self.log(f"val/{readout}/boundary_f3", boundary_f3)
         self.log_scores(self.readout, "val", per_class=True)
+        self.log("val/boundary_f3", outlines[self.readout])
         if self.segmenter.autoencoder is not None:
             self.log_scores("ceiling", "val/reconstruction", per_class=False)
             self.log("val/ceiling", self.trainer.callback_metrics["val/reconstruction/miou"])

@@ -32,7 +32,7 @@ def evaluate_segmenter(
         config: with `hardware` and `paths`.
 
     Returns:
-        `miou, macc, aacc, ceiling, readout, per_class`, and `readouts` with the scores of each; figures in [0, 1],
+        `miou, macc, aacc, boundary_f3, ceiling, readout, per_class`, and `readouts` with the scores of each; in [0, 1],
         None where undefined.
 
     Raises:
@@ -48,7 +48,11 @@ def evaluate_segmenter(
     trainer.validate(stage, datamodule=datamodule, verbose=False)
     names = trained.label_space.names
     readouts = {
-        name: plain_scores(scores(stage.confusion(name).compute(), names)) for name in trained.segmenter.readouts
+        name: {
+            **plain_scores(scores(stage.confusion(name).compute(), names)),
+            "boundary_f3": or_none(stage.boundary(name).mean()),
+        }
+        for name in trained.segmenter.readouts
     }
     ceiling = None if trained.prior is None else scores(stage.confusion("ceiling").compute(), names).miou
     return {**readouts[chosen], "ceiling": ceiling, "readout": chosen, "readouts": readouts}
