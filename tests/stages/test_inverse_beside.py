@@ -161,6 +161,18 @@ def test_a_restored_segmenter_has_the_same_head_and_the_trained_inverse(runs):
             assert restored(image, readout).class_probs.equal(segmenter(image, readout).class_probs)
 
 
+def test_an_averaged_training_averages_the_inverse_too(run_tiny, tmp_path, prior):
+    ema = ("callbacks=ema", "callbacks.panels=null", "stage.inverse_weight=1.0", f"prior={prior}")
+    run = run_tiny(tmp_path, *BESIDE, *ema)
+    restored = TrainedSegmenter.load(run.folder / LAST).segmenter
+    segmenter, image = run.module.segmenter.eval(), torch.rand(1, 3, 32, 64)
+    name = "segmenter.autoencoder.inverse.correction.output.weight"
+    checkpoint = read_checkpoint(run.folder / LAST)
+    assert not checkpoint["state_dict"][name].equal(checkpoint["current_model_state"][name])
+    with torch.no_grad():
+        assert restored(image).class_probs.equal(segmenter(image).class_probs)
+
+
 def test_evaluation_reads_by_the_trained_inverse(runs, compose_run, tmp_path):
     run = runs[1.0][0]
     found = evaluate(compose_run(tmp_path, f"checkpoint={run.folder / LAST}", name="evaluate"))
