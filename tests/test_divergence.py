@@ -20,6 +20,17 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def layered(dtype=torch.float32):
+    """Scores of a hidden layer of six channels, with weights that want gradients."""
+    parts = draw(*SHAPE, WIDTH), draw(VOCAB, 6, seed=1), draw(VOCAB, seed=2), draw(6, WIDTH, seed=3), draw(6, seed=4)
+    features, weight, bias, *hidden = (part.to(dtype).requires_grad_() for part in parts)
+    return TokenScores(features, weight, bias, hidden=tuple(hidden))
+
+
+def all_parts(of):
+    return (of.features, of.weight, of.bias, *(of.hidden or ()))
+
+
 TOKENS = torch.randint(VOCAB, SHAPE, generator=torch.Generator().manual_seed(1))
 VALID = torch.rand(SHAPE, generator=torch.Generator().manual_seed(2)) > 0.3
 LOGITS = draw(2, VOCAB, 3, 4)
@@ -48,7 +59,10 @@ def spread(k=3):
 
 def dense(of, targets, token_weights=None, focal=0.0):
     """The definition: KL(q || p) of every valid cell by torch, all scores at once, in float64."""
-    log_probs = (of.features.double() @ of.weight.double().T + of.bias.double()).log_softmax(-1)
+    entered = of.features.double()
+    if of.hidden is not None:
+        entered = (entered @ of.hidden[0].double().T + of.hidden[1].double()).relu()
+    log_probs = (entered @ of.weight.double().T + of.bias.double()).log_softmax(-1)
     posterior = torch.zeros_like(log_probs).scatter(-1, targets.candidates, targets.shares.double())
     divergence = torch.nn.functional.kl_div(log_probs, posterior, reduction="none").sum(-1)
     counts = torch.ones(VOCAB) if token_weights is None else token_weights
@@ -57,7 +71,7 @@ def dense(of, targets, token_weights=None, focal=0.0):
 
 
 def gradients(loss, of):
-    return torch.autograd.grad(loss, (of.features, of.weight, of.bias))
+    return torch.autograd.grad(loss, all_parts(of))
 
 
 CASES = {
@@ -69,9 +83,10 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("head", [scores, layered])
 @pytest.mark.parametrize("case", CASES)
-def test_value_and_gradients_are_those_of_the_dense_form(case):
-    of, arguments = scores(), CASES[case]
+def test_value_and_gradients_are_those_of_the_dense_form(case, head):
+    of, arguments = head(), CASES[case]
     ours, theirs = token_divergence(of, *arguments), dense(of, *arguments)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     for made, wanted in zip(gradients(ours, of), gradients(theirs, of), strict=True):
@@ -87,6 +102,38 @@ def test_beside_a_focal_loss_stands_the_divergence_without_gradients(case):
     assert not plain.requires_grad
 
 
+def test_doubles_are_computed_in_double():
+    of, targets = layered(torch.float64), TokenTargets(TOKENS, VALID)
+    for made, wanted in zip(
+        gradients(token_divergence(of, targets), of), gradients(dense(of, targets), of), strict=True
+    ):
+        torch.testing.assert_close(made, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_torch_s_own_chunked_cross_entropy_agrees():
+    if not hasattr(torch.nn.functional, "linear_cross_entropy"):
+        pytest.skip("torch before 2.15 has no linear_cross_entropy")
+    of, target = scores(), torch.where(VALID, TOKENS, -100).flatten()
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=5)
+    theirs = torch.nn.functional.linear_cross_entropy(
+        of.features.flatten(0, 2), of.weight, target, linear_bias=of.bias, ignore_index=-100, options=options
+    )
+    wanted = gradients(theirs, of)
+    ours = token_divergence(of, TokenTargets(TOKENS, VALID))
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    for made, other in zip(gradients(ours, of), wanted, strict=True):
+        torch.testing.assert_close(made, other, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_handed_out_once():
+    """They are scaled in place, so a second pass would scale them twice; torch notices."""
+    of = scores()
+    loss = token_divergence(of, TokenTargets(TOKENS, VALID))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_a_one_hot_posterior_gives_torch_s_cross_entropy():
     of = scores()
     target = torch.where(VALID, TOKENS, -100)
@@ -94,9 +141,10 @@ def test_a_one_hot_posterior_gives_torch_s_cross_entropy():
     assert token_divergence(of, TokenTargets(TOKENS, VALID)).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("head", [scores, layered])
 @pytest.mark.parametrize("case", CASES)
-def test_bfloat16_products_come_close_and_keep_the_types_of_the_weights(case):
-    of, arguments = scores(), CASES[case]
+def test_bfloat16_products_come_close_and_keep_the_types_of_the_weights(case, head):
+    of, arguments = head(), CASES[case]
     with torch.autocast("cpu", torch.bfloat16):
         ours = token_divergence(of, *arguments)
     theirs = dense(of, *arguments)
@@ -171,9 +219,12 @@ def test_tokens_outside_the_vocabulary_are_refused(token, found):
         token_divergence(scores(), TokenTargets(tokens, VALID))
 
 
-def test_the_likeliest_token_and_the_expected_entry_are_those_of_the_dense_form():
-    of, table = scores(), draw(VOCAB, 6, seed=20)
-    logits = of.features @ of.weight.T + of.bias
+@pytest.mark.parametrize("head", [scores, layered])
+def test_the_likeliest_token_and_the_expected_entry_are_those_of_the_dense_form(head):
+    of, table = head(), draw(VOCAB, 6, seed=20)
+    entered = of.features if of.hidden is None else (of.features @ of.hidden[0].T + of.hidden[1]).relu()
+    logits = entered @ of.weight.T + of.bias
+    torch.testing.assert_close(of.logits(), logits.movedim(-1, 1))
     assert of.likeliest().equal(logits.argmax(-1))
     expected = (logits.softmax(-1) @ table).movedim(-1, 1)
     torch.testing.assert_close(of.expected(table), expected)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from gss.networks.folding import folded
 from gss.networks.token_scores import TokenScores
 from gss.networks.vocabulary import Vocabulary
 
@@ -41,6 +42,8 @@ class TokenHead(nn.Module, ABC):
 class FreeTokenHead(TokenHead):
     """The paper's head: 1x1 convolution to `hidden`, 1x1 convolution to the vocabulary.
 
+    Neither is carried out here: of the first, with its BatchNorm, one linear map is made.
+
     Args:
         channels: width of the fused map.
         vocab_size: V.
@@ -57,9 +60,14 @@ class FreeTokenHead(TokenHead):
 
     def forward(self, features: Tensor, class_scores: Tensor | None = None) -> TokenScores:
         """Scores over tokens of (B, channels, h, w) float; the pixel head's scores play no part."""
+        convolution, norm, _ = self.hidden
         weight, bias = self.scores.weight.flatten(1), self.scores.bias
         assert bias is not None
-        return TokenScores(self.hidden(features).movedim(1, -1), weight, bias, self.vocabulary)
+        if not isinstance(norm, nn.BatchNorm2d):  # a SyncBatchNorm takes its statistics over all processes
+            return TokenScores(self.hidden(features).movedim(1, -1), weight, bias, self.vocabulary)
+        assert isinstance(convolution, nn.Conv2d)
+        hidden = folded(features, convolution, norm)
+        return TokenScores(features.movedim(1, -1), weight, bias, self.vocabulary, hidden)
 
 
 class ProductHead(TokenHead):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 class LevelFusion(nn.Module):
     """Per-level 1x1 convolution, resize to a grid, concatenation, 1x1 convolution; each with BatchNorm and ReLU.
+
+    The second convolution goes through each level at the size that it has, and their shares are added on the grid:
+    the concatenation, four levels wide on the finest grid, never exists.
 
     Args:
         in_channels: channels of each pyramid level.
@@ -24,8 +28,29 @@ class LevelFusion(nn.Module):
 
     def forward(self, pyramid: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """Levels (B, C_i, H_i, W_i) float to (B, channels, h, w) on the grid (h, w)."""
-        levels = [resize(conv(level), grid) for conv, level in zip(self.levels, pyramid, strict=True)]
-        return torch.as_tensor(self.fuse(torch.cat(levels, dim=1)))
+        convolution, norm, relu = self.fuse
+        assert isinstance(convolution, nn.Conv2d)
+        weights = convolution.weight.chunk(len(self.levels), dim=1)
+        levels = zip(self.levels, pyramid, weights, strict=True)
+        mixed = reduce(Tensor.add_, (mix_and_resize(conv(level), weight, grid) for conv, level, weight in levels))
+        return torch.as_tensor(relu(norm(mixed)))
+
+
+def mix_and_resize(features: Tensor, weight: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A 1x1 convolution and a resize, in the order that leaves less to do: both are linear, so they commute.
+
+    Args:
+        features: (B, C, H, W) float.
+        weight: (D, C, 1, 1) float.
+        grid: (h, w).
+
+    Returns:
+        (B, D, h, w) float.
+    """
+    if features.shape[-2] > grid[0]:
+        return nn.functional.conv2d(resize(features, grid), weight)
+    mixed = nn.functional.conv2d(features, weight)
+    return mixed if mixed.shape[-2:] == grid else resize(mixed, grid)
 
 
 def resize(features: Tensor, grid: tuple[int, int]) -> Tensor:

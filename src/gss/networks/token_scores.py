@@ -6,32 +6,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from gss.networks.vocabulary import Vocabulary
+
+Layer = tuple[Tensor, Tensor]  # weight (D, C) float and bias (D,) float
 
 CHUNK = 2**22  # scores held at a time: 16 MiB in float32
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """score_r = <features, weight_r> + bias_r for each row r of a head, in each cell.
+    """score_r = <x, weight_r> + bias_r for each row r of a head, in each cell.
 
-    Both heads end in such a product, so losses and readouts go through it some cells at a time, and the full scores,
-    1.2 GB for the 192x192 cells of a 768x768 crop over 8192 tokens, never exist.
+    x are the features, or a hidden layer of them, ReLU(hidden weight @ features + hidden bias). Every head ends so, and
+    losses and readouts go through it some cells at a time: for the 192x192 cells of a 768x768 crop, the full scores
+    over 8192 tokens (1.2 GB) never exist, nor does a hidden layer of 2048 channels (0.3 GB).
 
     Args:
-        features: (B, h, w, D) float.
-        weight: (R, D) float; R = V unless the vocabulary says otherwise.
+        features: (B, h, w, C) float.
+        weight: (R, D) float; R = V unless the vocabulary says otherwise; D = C without a hidden layer.
         bias: (R,) float.
         vocabulary: the tokens that the rows stand for; None: row v is token v.
+        hidden: weight (D, C) float and bias (D,) float of the hidden layer; None: there is none.
     """
 
     features: Tensor
     weight: Tensor
     bias: Tensor
     vocabulary: Vocabulary | None = None
+    hidden: Layer | None = None
 
     @classmethod
     def from_logits(cls, prior_logits: Tensor) -> TokenScores:
@@ -47,7 +53,7 @@ class TokenScores:
 
     def logits(self) -> Tensor:
         """All scores at once, for small vocabularies: prior_logits (B, R, h, w) float."""
-        return nn.functional.linear(self.features, self.weight, self.bias).movedim(-1, 1)
+        return linear(hidden_layer(self.features, self.hidden), self.weight, self.bias).movedim(-1, 1)
 
     def likeliest(self) -> Tensor:
         """The token of the highest score: (B, h, w) int64 in [0, V)."""
@@ -69,16 +75,21 @@ class TokenScores:
         return means.view(*self.features.shape[:-1], -1).movedim(-1, 1)
 
     def _mean(self, part: Tensor, table: Tensor) -> Tensor:
-        """Entries (n, C) for cells (n, D); with gradients on, the scores are made again for them, not kept."""
-        tensors = (part, self.weight, self.bias, table)
-        return torch.as_tensor(checkpoint(_mean, *tensors, use_reentrant=False))
+        """Entries (n, C) for some cells; with gradients on, the scores are made again for them, not kept."""
+        return torch.as_tensor(checkpoint(self._mean_of, part, table, use_reentrant=False))
+
+    def _mean_of(self, part: Tensor, table: Tensor) -> Tensor:
+        """Entries (n, C) float32 of a table (R, C) float32, averaged under the scores of some cells."""
+        scores = self._scores(part)
+        with torch.autocast(part.device.type, enabled=False):
+            return scores.softmax(dim=1) @ table
 
     def _scores(self, part: Tensor) -> Tensor:
-        """(n, D) float to (n, R) float32."""
-        return nn.functional.linear(part, self.weight, self.bias).float()
+        """(n, C) float to (n, R) float32."""
+        return linear(hidden_layer(part, self.hidden), self.weight, self.bias).float()
 
     def _parts(self) -> Iterator[Tensor]:
-        """Some cells (n, D) at a time."""
+        """Some cells (n, C) at a time."""
         yield from self.features.flatten(0, 2).split(cells_at_a_time(len(self.weight)))
 
 
@@ -87,8 +98,6 @@ def cells_at_a_time(num_rows: int) -> int:
     return max(1, CHUNK // num_rows)
 
 
-def _mean(cells: Tensor, weight: Tensor, bias: Tensor, table: Tensor) -> Tensor:
-    """Entries (n, C) float32 of a table (R, C) float32, averaged under the scores of cells (n, D)."""
-    scores = nn.functional.linear(cells, weight, bias).float()
-    with torch.autocast(cells.device.type, enabled=False):
-        return scores.softmax(dim=1) @ table
+def hidden_layer(cells: Tensor, hidden: Layer | None) -> Tensor:
+    """ReLU(weight @ cell + bias) of cells (..., C) float, (..., D) float; without a layer the cells themselves."""
+    return cells if hidden is None else linear(cells, *hidden).relu_()
