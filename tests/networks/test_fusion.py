@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.levels import resize
+from gss.networks.levels import LevelFusion, resize
 from gss.window_attention import window_block
 
 
@@ -60,6 +60,22 @@ def test_a_pyramid_becomes_one_map_on_the_token_grid(grid):
     fusion = MultiLevelAggregation([4, 6, 8], level_channels=8, channels=16, num_heads=2, window_size=4)
     pyramid = [torch.rand(2, channels, 20 // 2**i, 36 // 2**i) for i, channels in enumerate([4, 6, 8])]
     assert fusion(pyramid, grid).shape == (2, 16, *grid)
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (4, 4), (2, 2)])
+def test_levels_mixed_each_at_its_own_size_are_the_levels_concatenated_and_mixed(grid):
+    """The published order: resize, concatenate, convolve."""
+    torch.manual_seed(0)
+    fusion = LevelFusion([4, 6, 8], level_channels=5, channels=7).double()
+    pyramid = [torch.rand(2, c, 8 // 2**i, 8 // 2**i).double().requires_grad_() for i, c in enumerate([4, 6, 8])]
+    wanted_by = [*pyramid, *fusion.parameters()]
+    levels = [resize(conv(level), grid) for conv, level in zip(fusion.levels, pyramid, strict=True)]
+    expected = fusion.fuse(torch.cat(levels, dim=1))
+    ours = fusion(pyramid, grid)
+    torch.testing.assert_close(ours, expected)
+    theirs = torch.autograd.grad(expected.square().sum(), wanted_by)
+    for made, other in zip(torch.autograd.grad(ours.square().sum(), wanted_by), theirs, strict=True):
+        torch.testing.assert_close(made, other)
 
 
 def test_every_level_has_a_say():
