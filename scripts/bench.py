@@ -23,7 +23,15 @@ from rich.table import Table
 
 from bench.harness import FULL, MARGIN, QUICK, Effort, Row, fixed_threads
 
-GROUPS = ("nearest_colour", "dvae_decoding", "label_tokens", "confusion_matrix", "generation", "training_loop")
+GROUPS = (
+    "nearest_colour",
+    "dvae_decoding",
+    "label_tokens",
+    "confusion_matrix",
+    "generation",
+    "head_step",
+    "training_loop",
+)
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "bench.json"
 
 

@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-from bench import confusion_matrix, dvae_decoding, label_tokens, nearest_colour
+from bench import confusion_matrix, dvae_decoding, head_step, label_tokens, nearest_colour
 from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
 from gss.tokenizer.dalle import DalleDVAE
 
@@ -31,8 +31,14 @@ ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
     "tokens_patches_8": 50.0,
     "tokens_vqvae_8": 50.0,
     "confusion_matrix": 10.0,
-    "generation_argmax": 1 / 1.5,
-    "generation_expected": 1 / 1.5,
+    "generation_argmax": 1 / 1.15,
+    "generation_expected": 1 / 1.15,
+    "head_step_time": 1 / 0.8,
+    "head_step_memory": 4.0,
+    "head_step_lean_time": 1 / 0.8,
+    "head_step_lean_memory": 4.0,
+    "head_step_torch_time": 1.0,
+    "head_step_torch_memory": 1.0,
     "training_loop": 1 / 1.05,
 }
 
@@ -139,6 +145,27 @@ def test_a_grid_of_another_stride_is_not_timed(monkeypatch: pytest.MonkeyPatch) 
         label_tokens._row("drawn", fine, fine, labels, QUICK)
 
 
+@pytest.fixture
+def small_head_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heads of `head_step` over few tokens."""
+    monkeypatch.setattr(head_step, "VOCAB_SIZE", 12)
+    monkeypatch.setattr(head_step, "WIDTHS", (6, 5, 4, 3))
+
+
+def test_every_way_of_a_head_step_is_measured(small_head_step: None) -> None:
+    rows = head_step.measure(QUICK)
+    names = [name for name in ROWS if name.startswith("head_step")]
+    assert [row.name for row in rows] == names[: len(rows)]
+    assert len(rows) == (len(names) if head_step.OPTIONS is not None else len(names) - 2)
+
+
+def test_a_step_of_another_loss_is_not_timed(small_head_step: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = head_step.token_divergence
+    monkeypatch.setattr(head_step, "token_divergence", lambda scores, targets: 1.001 * right(scores, targets))
+    with pytest.raises(AssertionError, match="not close"):
+        head_step.measure(QUICK)
+
+
 def test_a_wrong_miou_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confusion_matrix, "_ours", lambda predicted_labels, labels: 0.5)
     with pytest.raises(AssertionError, match=r"our mIoU is 0\.5, that of torchmetrics"):
@@ -186,7 +213,8 @@ def test_every_row_is_measured(command: ModuleType, tmp_path: Path) -> None:
     written = tmp_path / "bench.json"
     assert command.main(["--quick", "--output", str(written)]) == 0
     records = json.loads(written.read_text())
-    assert {record["name"]: record["bar"] for record in records} == pytest.approx(ROWS, rel=0.01)
+    expected = {name: bar for name, bar in ROWS.items() if head_step.OPTIONS is not None or "_torch_" not in name}
+    assert {record["name"]: record["bar"] for record in records} == pytest.approx(expected, rel=0.01)
     assert all(record["ours"] > 0 and record["other"] > 0 for record in records)
 
 

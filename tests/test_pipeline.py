@@ -15,6 +15,7 @@ from gss.networks.pixel_heads import BilinearPixelHead
 from gss.networks.token_scores import TokenScores
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
 from gss.tokenizer.patches import PatchDictionary
+from gss.tokenizer.protocol import Decoded
 from gss.tokenizer.vqvae import VQVAE
 
 PALETTE = max_distance_palette(5)
@@ -141,12 +142,29 @@ def test_a_photograph_of_any_size_is_segmented_at_its_own_size(segmenter, readou
     torch.testing.assert_close(class_probs, segmenter(padded, readout).class_probs[..., :38, :45])
 
 
+def test_pixel_logits_keep_their_gradients_whoever_asks_first(segmenter):
+    output = segmenter.network(torch.rand(1, 3, 32, 32))
+    with torch.no_grad():
+        assert output.pixel_logits.shape == (1, 5, 32, 32)
+    assert output.pixel_logits.requires_grad
+
+
+def test_generation_enlarges_no_pixel_scores_and_paints_nothing(segmenter, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("nobody asked for this")
+
+    monkeypatch.setattr(segmenter.network.pixel_head, "enlarge", refuse)
+    if segmenter.autoencoder.tokenizer.knows_classes:
+        monkeypatch.setattr(Decoded, "maskige", property(refuse))
+    assert segmenter(torch.rand(1, 3, 32, 32), "argmax").labels.shape == (1, 32, 32)
+
+
 def certain(tokens):
     """What a network says that is sure of these tokens, and of class 3 at every pixel."""
     prior_logits = 1e4 * torch.nn.functional.one_hot(tokens, 12).movedim(-1, 1).float()
     pixel_logits = torch.zeros(len(tokens), 5, 32, 48)
     pixel_logits[:, 3] = 1
-    return ConditioningOutput(TokenScores.from_logits(prior_logits), pixel_logits)
+    return ConditioningOutput(TokenScores.from_logits(prior_logits), pixel_logits, lambda scores: scores, (32, 48))
 
 
 def test_when_the_prior_is_the_posterior_generation_is_the_reconstruction(segmenter, draw_labels):
@@ -168,7 +186,8 @@ def test_doubt_between_tokens_shows_in_expected_probabilities_and_not_in_argmax(
     segmenter = GenerativeSegmenter(network(autoencoder), autoencoder)
     prior_logits = torch.full((1, 12, 1, 1), -1e4)
     prior_logits[0, 2], prior_logits[0, 5] = 0.1, 0.0  # tokens 2 and 5, nearly even
-    output = ConditioningOutput(TokenScores.from_logits(prior_logits), torch.zeros(1, 5, 4, 4))
+    scores = TokenScores.from_logits(prior_logits)
+    output = ConditioningOutput(scores, torch.zeros(1, 5, 4, 4), lambda pixels: pixels, (4, 4))
     codes, share = autoencoder.tokenizer.class_probs, torch.tensor([0.1, 0.0]).softmax(0)
     assert segmenter.generate(output, "argmax").class_probs[0].equal(codes[2])
     mixed = share[0] * codes[2] + share[1] * codes[5]

@@ -17,7 +17,7 @@ from gss.assembly import build_segmenter
 from gss.pipeline import GENERATIVE_READOUTS, PIXEL_READOUT, GenerativeSegmenter
 
 NUM_SCENES = 24  # enough distinct patches for 1024 codes
-BAR = 1 / 1.5  # at most one and a half times the twin's time
+BAR = 1 / 1.15  # at most 15 % more than the twin's time
 
 
 def measure(effort: Effort) -> list[Row]:

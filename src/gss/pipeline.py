@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +31,16 @@ class Generation:
 
     Args:
         class_probs: (B, K, H, W) float32, sums to 1 over K.
-        maskige: (B, 3, scale * H, scale * W) float32 in [0, 1] as generated; None for the pixel readout.
+        show: gives the maskige; None for the pixel readout.
     """
 
     class_probs: Tensor
-    maskige: Tensor | None
+    show: Callable[[], Tensor] | None
+
+    @cached_property
+    def maskige(self) -> Tensor | None:
+        """(B, 3, scale * H, scale * W) float32 in [0, 1] as generated; None for the pixel readout."""
+        return None if self.show is None else self.show()
 
     @property
     def labels(self) -> Tensor:
@@ -116,15 +123,17 @@ class MaskigeAutoencoder(nn.Module):
 
     def read(self, decoded: Decoded, size: tuple[int, int] | None = None) -> Generation:
         """X^-1: class_probs (B, K, H, W) float32 of a decoded maskige, cut to (H, W) `size`; None: whole cells."""
-        class_probs, maskige = decoded.class_probs, decoded.maskige
+        class_probs = decoded.class_probs
         if class_probs is None or not self.native_probs:
-            class_probs = self.inverse(maskige, self.transform.colours)
+            class_probs = self.inverse(decoded.maskige, self.transform.colours)
         class_probs = reduce_class_probs(class_probs, self.scale)
-        if size is None:
-            return Generation(class_probs, maskige)
-        height, width = size
-        shown = maskige[..., : height * self.scale, : width * self.scale]
-        return Generation(class_probs[..., :height, :width], shown)
+        height, width = size or class_probs.shape[-2:]
+
+        def show() -> Tensor:
+            """The part of the maskige (B, 3, scale * H, scale * W) that is not padding."""
+            return decoded.maskige[..., : height * self.scale, : width * self.scale]
+
+        return Generation(class_probs[..., :height, :width], show)
 
     @torch.no_grad()
     def code_class_probs(self) -> Tensor:
@@ -208,8 +217,7 @@ class GenerativeSegmenter(nn.Module):
             return Generation(output.pixel_logits.float().softmax(dim=1), None)
         assert self.autoencoder is not None
         assert output.prior is not None
-        size = (output.pixel_logits.shape[-2], output.pixel_logits.shape[-1])
-        return self.autoencoder.read(self.autoencoder.draw(output.prior, readout), size)
+        return self.autoencoder.read(self.autoencoder.draw(output.prior, readout), output.size)
 
     def check_readout(self, readout: str) -> None:
         """Raises a ValueError that lists the readouts unless this segmenter has the given one."""

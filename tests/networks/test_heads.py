@@ -45,6 +45,20 @@ def test_the_dictionary_of_a_tied_head_is_neither_trained_nor_saved():
     assert set(head.state_dict()) == {"evidence", "bias"}
 
 
+def test_a_weight_that_is_kept_follows_whatever_becomes_of_w():
+    """As when averaged weights take the place of trained ones, or a checkpoint is loaded."""
+    torch.manual_seed(0)
+    head, features = TiedTokenHead(5, draw(7, 3, 2, 2).softmax(1), torch.zeros(7)).eval(), draw(2, 5, 4, 6)
+    with torch.no_grad():
+        kept = head(features)
+        assert head(features).weight is kept.weight
+        head.evidence.data.copy_(draw(*head.evidence.shape, seed=4))
+        changed = head(features).logits()
+    with torch.enable_grad():
+        torch.testing.assert_close(changed, head(features).logits())
+        assert head(features).weight.requires_grad
+
+
 def test_free_scores_are_a_1x1_convolution_to_the_vocabulary():
     head, features = FreeTokenHead(5, vocab_size=9, hidden=8).eval(), draw(2, 5, 4, 6)
     scores = head(features).logits()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from gss.networks.backbone import TimmBackbone
@@ -19,11 +22,22 @@ class ConditioningOutput:
 
     Args:
         prior: scores over tokens of (B, h, w) cells; None for the pixel twin.
-        pixel_logits: (B, K, H, W) float, scores over classes.
+        class_scores: (B, C, h, w) float, what the pixel head says on the token grid.
+        enlarge: makes of them scores over classes per pixel, of whole cells.
+        size: (H, W) of the photograph.
     """
 
     prior: TokenScores | None
-    pixel_logits: Tensor
+    class_scores: Tensor
+    enlarge: Callable[[Tensor], Tensor]
+    size: tuple[int, int]
+
+    @cached_property
+    def pixel_logits(self) -> Tensor:
+        """(B, K, H, W) float, scores over classes; made when first asked for, since generation does without."""
+        height, width = self.size
+        with torch.set_grad_enabled(self.class_scores.requires_grad):  # whoever asks first
+            return self.enlarge(self.class_scores)[..., :height, :width]
 
 
 class ConditioningNetwork(nn.Module):
@@ -65,7 +79,7 @@ class ConditioningNetwork(nn.Module):
         features = self.fusion(pyramid, grid)
         class_scores = self.pixel_head(features, pyramid)
         prior = None if self.token_head is None else self.token_head(features, class_scores)
-        return ConditioningOutput(prior, self.pixel_head.enlarge(class_scores)[..., :height, :width])
+        return ConditioningOutput(prior, class_scores, self.pixel_head.enlarge, (height, width))
 
 
 def pad_photograph(image: Tensor, stride: int) -> Tensor:

@@ -106,6 +106,7 @@ class ProductHead(TokenHead):
         nn.init.normal_(self.evidence, std=std)
         self.bias = nn.Parameter(self.rows_of(log_frequency).clone())
         self.pixel_gain: nn.Parameter | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None  # W, and the weight made of it
         if decoded is not None:
             coarse = bilinear_adjoint(self.rows_of(decoded)).flatten(1)
             self.register_buffer("coarse_codes", coarse, persistent=False)
@@ -118,13 +119,34 @@ class ProductHead(TokenHead):
             features: (B, channels, h, w) float.
             class_scores: (B, K, h, w) float, a bilinear pixel head's scores at the token grid, where they count.
         """
-        weight, rows = self.codes @ self.evidence, features.movedim(1, -1)
+        weight, rows = self._weight(), features.movedim(1, -1)
         if self.pixel_gain is not None:
             assert class_scores is not None
             around = nn.functional.pad(self.pixel_gain * class_scores, (1, 1, 1, 1), mode="replicate")
             neighbours = nn.functional.unfold(around, 3).unflatten(2, rows.shape[1:3]).movedim(1, -1)
-            rows, weight = torch.cat([rows, neighbours], dim=-1), torch.cat([weight, self.coarse_codes], dim=1)
+            rows = torch.cat([rows, neighbours], dim=-1)
         return TokenScores(rows, weight, self.bias, self.vocabulary)
+
+    def _weight(self) -> Tensor:
+        """One row per token, (R, channels) float32 and the coarse codes beside it.
+
+        Without gradients it is kept for as long as W has the same values, so that generation pays for it once.
+        """
+        if torch.is_grad_enabled():
+            return self._product()
+        if self._kept is None or not _same(self._kept[0], self.evidence):
+            self._kept = (self.evidence.detach().clone(), self._product())
+        return self._kept[1]
+
+    def _product(self) -> Tensor:
+        with torch.autocast(self.codes.device.type, enabled=False):
+            weight = self.codes @ self.evidence
+        return weight if self.pixel_gain is None else torch.cat([weight, self.coarse_codes], dim=1)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of any one shape lie on one device and have the same values."""
+    return one.device == other.device and torch.equal(one, other)
 
 
 class TiedTokenHead(ProductHead):

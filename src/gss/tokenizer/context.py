@@ -84,7 +84,7 @@ class ContextDictionary(PatchDictionary):
     def _corrected(self, decoded: Decoded) -> Decoded:
         assert decoded.class_probs is not None
         scores = self._scores(decoded.class_probs)
-        return Decoded(self._painted(scores), scores.softmax(dim=1))
+        return Decoded(lambda: self._painted(scores), scores.softmax(dim=1))
 
     def _scores(self, class_probs: Tensor) -> Tensor:
         """Log-probabilities up to a constant: class_probs (B, K, H, W) float32 to the same shape."""

@@ -141,7 +141,7 @@ class DalleDVAE(Tokenizer):
 
     def _decode_codes(self, codes: Tensor) -> Decoded:
         """(B, code_dim, h, w) float to pictures, one by one: the decoder's last maps are 256 channels at full size."""
-        return Decoded(torch.cat([self.decoder(picture[None]) for picture in codes]))
+        return Decoded.colours(torch.cat([self.decoder(picture[None]) for picture in codes]))
 
     def _check_filled(self) -> None:
         if not self._filled:

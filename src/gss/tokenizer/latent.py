@@ -47,7 +47,7 @@ class LatentTokenizer(Tokenizer):
 
     def decode(self, tokens: Tensor) -> Decoded:
         """Code look-up, then the decoder: (B, h, w) int64 in [0, V) to a maskige (B, 3, H, W) float32."""
-        return Decoded(self.decode_latent(self.codebook[tokens].movedim(-1, 1)))
+        return Decoded.colours(self.decode_latent(self.codebook[tokens].movedim(-1, 1)))
 
     @property
     def code_table(self) -> Tensor:
@@ -56,7 +56,7 @@ class LatentTokenizer(Tokenizer):
 
     def decode_mixed(self, mixed: Tensor) -> Decoded:
         """The decoder on averages (B, D, h, w) float32 of codes: a maskige (B, 3, H, W) float32."""
-        return Decoded(self.decode_latent(mixed))
+        return Decoded.colours(self.decode_latent(mixed))
 
     def reconstruct(self, maskige: Tensor) -> Reconstruction:
         """One training pass with straight-through gradients: (B, 3, H, W) float in [0, 1] to the same."""

@@ -138,7 +138,8 @@ class PatchDictionary(Tokenizer):
         """
         patches = self.class_probs[tokens]  # (B, h, w, K, s, s)
         class_probs = patches.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
-        return Decoded(self.colours[class_probs.argmax(1)].movedim(-1, 1), class_probs)
+        # max is several times faster than argmax on this layout
+        return Decoded(lambda: self.colours[class_probs.max(dim=1).indices].movedim(-1, 1), class_probs)
 
     @property
     def code_table(self) -> Tensor:
@@ -152,8 +153,12 @@ class PatchDictionary(Tokenizer):
         """
         with full_precision(mixed):
             class_probs = nn.functional.pixel_shuffle(mixed, self.stride)
-            maskige = torch.einsum("bkhw,kc->bchw", class_probs, self.colours)
-        return Decoded(maskige, class_probs)
+        return Decoded(lambda: self._blended(class_probs), class_probs)
+
+    def _blended(self, class_probs: Tensor) -> Tensor:
+        """The expected colour of class_probs (B, K, H, W) float32: (B, 3, H, W) float32 in [0, 1]."""
+        with full_precision(class_probs):
+            return torch.einsum("bkhw,kc->bchw", class_probs, self.colours)
 
     def log_usage(self) -> Tensor:
         """Log-frequency of each token among the patches of the fit: (V,) float32."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,23 @@ class Decoded:
     """What tokens decode to.
 
     Args:
-        maskige: (B, 3, H, W) float32 in [0, 1].
+        show: gives the maskige (B, 3, H, W) float32 in [0, 1]; who wants labels alone never asks.
         class_probs: (B, K, H, W) float32 summing to 1 over K where the tokenizer itself knows classes; None where it
             speaks in colours only and the inverse X^-1 has to read them.
     """
 
-    maskige: Tensor
+    show: Callable[[], Tensor]
     class_probs: Tensor | None = None
+
+    @classmethod
+    def colours(cls, maskige: Tensor) -> Decoded:
+        """A maskige (B, 3, H, W) float32 in [0, 1] and nothing else."""
+        return cls(lambda: maskige)
+
+    @cached_property
+    def maskige(self) -> Tensor:
+        """The picture, (B, 3, H, W) float32 in [0, 1]."""
+        return self.show()
 
 
 @dataclass(frozen=True)
