@@ -227,12 +227,12 @@ def test_the_likeliest_token_and_the_expected_entry_are_those_of_the_dense_form(
     torch.testing.assert_close(of.logits(), logits.movedim(-1, 1))
     assert of.likeliest().equal(logits.argmax(-1))
     expected = (logits.softmax(-1) @ table).movedim(-1, 1)
-    torch.testing.assert_close(of.expected(table), expected)
+    torch.testing.assert_close(of.expected([(None, table)]), expected)
     with torch.no_grad():
-        torch.testing.assert_close(of.expected(table), expected)
+        torch.testing.assert_close(of.expected([(None, table)]), expected)
     pull = draw(*expected.shape, seed=21)
     for made, wanted in zip(
-        gradients((of.expected(table) * pull).sum(), of), gradients((expected * pull).sum(), of), strict=True
+        gradients((of.expected([(None, table)]) * pull).sum(), of), gradients((expected * pull).sum(), of), strict=True
     ):
         torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-5)
 
@@ -249,7 +249,7 @@ def test_a_head_with_fewer_rows_speaks_of_the_same_tokens():
     assert token_divergence(few, TokenTargets(tokens, VALID)).item() == token_divergence(rows, meant).item()
     assert few.likeliest().equal(kept[rows.likeliest()])
     table = draw(9, 6)
-    torch.testing.assert_close(few.expected(table), rows.expected(table[kept]))
+    torch.testing.assert_close(few.expected([(None, table)]), rows.expected([(None, table[kept])]))
 
 
 def test_candidates_that_share_a_row_are_one():

@@ -115,7 +115,7 @@ class MaskigeAutoencoder(nn.Module):
         """What the conditioning network's scores of (B, h, w) cells show, unread, by argmax or by expectation."""
         if readout == "argmax":
             return self.tokenizer.decode(prior.likeliest())
-        return self.tokenizer.decode_mixed(prior.expected(self.tokenizer.code_table))
+        return self.tokenizer.decode_mixed(prior.expected(self.tokenizer.code_blocks))
 
     def reconstruct(self, labels: Tensor) -> Generation:
         """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back, at their own size."""

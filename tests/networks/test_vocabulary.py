@@ -64,7 +64,12 @@ def test_scores_are_those_of_the_whole_head_in_the_kept_rows(kind):
     assert made.likeliest().equal(likeliest)
     table = draw(VOCAB, 2, seed=2)
     mean = torch.einsum("bthw,tc->bchw", expected.logits()[:, KEPT].softmax(1), table[KEPT])
-    torch.testing.assert_close(made.expected(table), mean)
+    torch.testing.assert_close(made.expected([(None, table)]), mean)
+    first, second = torch.tensor([0, 1, 3]), torch.tensor([2, 3, 4])  # tokens that the columns' blocks have
+    table[:, 0] *= torch.zeros(VOCAB).index_fill(0, first, 1)
+    table[:, 1] *= torch.zeros(VOCAB).index_fill(0, second, 1)
+    blocks = [(first, table[first, :1]), (second, table[second, 1:])]
+    torch.testing.assert_close(made.expected(blocks), made.expected([(None, table)]))
 
 
 @pytest.mark.parametrize("kind", ["free", "decoded", "codes"])

@@ -134,6 +134,20 @@ def test_ignored_patches_are_not_learnt(fit, labels):
     torch.testing.assert_close(fit(vocab_size=10_000, to=holed).class_probs, lower.class_probs)
 
 
+def test_blocks_of_the_table_leave_out_zeros_only(fit, transform, labels):
+    """Also where a class is shown by no patch, and in a dictionary that was loaded."""
+    fitted, loaded = fit(to=labels.clamp(max=3)), PatchDictionary(stride=4, vocab_size=16)
+    loaded.load_state_dict(fitted.state_dict())
+    for dictionary in (fitted, loaded):
+        table = torch.cat(
+            [torch.zeros(16, 16).index_copy(0, tokens, entries) for tokens, entries in dictionary.code_blocks], dim=1
+        )
+        assert table.equal(dictionary.code_table)
+        sizes = [len(tokens) for tokens, _ in dictionary.code_blocks]
+        assert sizes == [int(dictionary.class_probs[:, k].flatten(1).any(1).sum()) for k in range(5)]
+        assert sizes[4] == 0
+
+
 def test_a_fresh_dictionary_takes_sizes_and_answers_from_the_weights(fit, transform, labels):
     dictionary, fresh = fit(vocab_size=9), PatchDictionary(stride=4, vocab_size=1024)
     fresh.load_state_dict(dictionary.state_dict())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gss.networks.vocabulary import Vocabulary
 
+CodeBlock = tuple[Tensor | None, Tensor]  # (R,) int64 tokens, None: all V; and their entries (R, C) float32
 Layer = tuple[Tensor, Tensor]  # weight (D, C) float and bias (D,) float
 
 CHUNK = 2**22  # scores held at a time: 16 MiB in float32
@@ -61,28 +62,40 @@ class TokenScores:
         tokens = rows if self.vocabulary is None else self.vocabulary.tokens[rows]
         return tokens.view(self.features.shape[:-1])
 
-    def expected(self, table: Tensor) -> Tensor:
+    def expected(self, blocks: Sequence[CodeBlock]) -> Tensor:
         """The mean of a table's entries under p(z | image), differentiable.
 
         Args:
-            table: (V, C) float32.
+            blocks: of columns of the table, V x C in all: `Tokenizer.code_blocks`.
 
         Returns:
             (B, C, h, w) float32.
         """
-        kept = table if self.vocabulary is None else table[self.vocabulary.tokens]
-        means = torch.cat([self._mean(part, kept) for part in self._parts()])
+        held = [self._in_rows(block) for block in blocks]
+        means = torch.cat([self._mean(part, held) for part in self._parts()])
         return means.view(*self.features.shape[:-1], -1).movedim(-1, 1)
 
-    def _mean(self, part: Tensor, table: Tensor) -> Tensor:
-        """Entries (n, C) for some cells; with gradients on, the scores are made again for them, not kept."""
-        return torch.as_tensor(checkpoint(self._mean_of, part, table, use_reentrant=False))
+    def _in_rows(self, block: CodeBlock) -> CodeBlock:
+        """A block with rows of the head in place of tokens."""
+        tokens, entries = block
+        if self.vocabulary is None:
+            return block
+        if tokens is None:
+            return None, entries[self.vocabulary.tokens]
+        own = self.vocabulary.has_row(tokens)
+        return self.vocabulary.rows[tokens[own]], entries[own]
 
-    def _mean_of(self, part: Tensor, table: Tensor) -> Tensor:
-        """Entries (n, C) float32 of a table (R, C) float32, averaged under the scores of some cells."""
+    def _mean(self, part: Tensor, blocks: list[CodeBlock]) -> Tensor:
+        """Entries (n, C) for some cells; with gradients on, the scores are made again for them, not kept."""
+        return torch.as_tensor(checkpoint(self._mean_of, part, blocks, use_reentrant=False))
+
+    def _mean_of(self, part: Tensor, blocks: list[CodeBlock]) -> Tensor:
+        """Entries (n, C) float32 averaged under the scores of some cells."""
         scores = self._scores(part)
         with torch.autocast(part.device.type, enabled=False):
-            return scores.softmax(dim=1) @ table
+            shares = scores.T.softmax(dim=0)
+            means = [(shares if rows is None else shares[rows]).T @ entries for rows, entries in blocks]
+            return torch.cat(means, dim=1)
 
     def _scores(self, part: Tensor) -> Tensor:
         """(n, C) float to (n, R) float32."""

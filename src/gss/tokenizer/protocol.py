@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,6 +79,14 @@ class Tokenizer(nn.Module, ABC):
     @abstractmethod
     def code_table(self) -> Tensor:
         """What the decoder reads of each token, and may be averaged over tokens: (V, C) float32."""
+
+    @property
+    def code_blocks(self) -> Sequence[tuple[Tensor | None, Tensor]]:
+        """`code_table` in blocks of columns, each without the tokens that are 0 there, so that averages cost less.
+
+        A block is its tokens (R,) int64, or None for all, and their entries (R, C_i) float32.
+        """
+        return [(None, self.code_table)]
 
     @abstractmethod
     def decode_mixed(self, mixed: Tensor) -> Decoded:
