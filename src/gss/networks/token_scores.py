@@ -91,10 +91,10 @@ class TokenScores:
 
     def _mean_of(self, part: Tensor, blocks: list[CodeBlock]) -> Tensor:
         """Entries (n, C) float32 averaged under the scores of some cells."""
-        scores = self._scores(part)
+        scores = torch.addmm(self.bias[:, None], self.weight, hidden_layer(part, self.hidden).T)
         with torch.autocast(part.device.type, enabled=False):
-            shares = scores.T.softmax(dim=0)
-            means = [(shares if rows is None else shares[rows]).T @ entries for rows, entries in blocks]
+            shares = scores.float().softmax(dim=0)  # (R, n), from which rows are cheap to take
+            means = [(shares if rows is None else shares.index_select(0, rows)).T @ entries for rows, entries in blocks]
             return torch.cat(means, dim=1)
 
     def _scores(self, part: Tensor) -> Tensor:
