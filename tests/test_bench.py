@@ -14,6 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
+import gpu_bench
 from bench import confusion_matrix, dvae_decoding, head_step, label_tokens, nearest_colour
 from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
 from gss.tokenizer.dalle import DalleDVAE
@@ -206,6 +207,22 @@ def test_an_unknown_row_is_answered_with_the_known_ones(
     with pytest.raises(SystemExit):
         command.main(["--only", "nearest"])
     assert "nearest_colour" in capsys.readouterr().err
+
+
+def test_a_recipe_s_speed_is_measured_for_every_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_bench.main(["--quick", "--peak", "0.001", "data.batch_size=1"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    figures = json.loads(line)
+    assert figures["way"] == "eager"
+    per_second = figures["tflop_per_step"] * figures["images_per_second"]  # with one image per step
+    assert figures["tflops_per_second"] == pytest.approx(per_second, rel=0.02)
+    assert figures["share_of_peak"] == pytest.approx(1000 * per_second, rel=0.02)
+
+
+def test_a_recipe_s_speed_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_bench.main([]) == 1
+    assert "no GPU was found" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.harness import Effort, Row, time_in_turn
-from bench.scenes import drawn_scenes, experiment, fitted_autoencoder, label_space
-from gss.assembly import build_autoencoder, build_palette, describe_prior
+from bench.scenes import drawn_scenes, experiment, fitted_autoencoder, label_space, random_autoencoder
 from gss.pipeline import MaskigeAutoencoder
 
 NUM_SCENES = 24  # enough distinct patches for 1024 codes
@@ -28,8 +27,8 @@ def measure(effort: Effort) -> list[Row]:
     config = experiment("camvid_cpu")
     _, labels = drawn_scenes(NUM_SCENES, tuple(config["data"]["size"]), label_space(config).names)
     torch.manual_seed(0)
-    other = _random_autoencoder("dalle")
-    ways = {"patches": fitted_autoencoder(config, labels), "vqvae": _random_autoencoder("vqvae")}
+    other, vqvae = (random_autoencoder(experiment("camvid_cpu", f"tokenizer={name}")) for name in ("dalle", "vqvae"))
+    ways = {"patches": fitted_autoencoder(config, labels), "vqvae": vqvae}
     effort = Effort(min(effort.warm_up, MOST.warm_up), min(effort.repeats, MOST.repeats))
     with torch.inference_mode():
         return [
@@ -43,11 +42,3 @@ def _row(name: str, ours: MaskigeAutoencoder, other: MaskigeAutoencoder, labels:
     grid = (len(labels), SIDE // 8, SIDE // 8)
     assert ours.encode(labels).shape == other.encode(labels).shape == grid, f"{name}: not one token per 8x8 pixels"
     return time_in_turn(name, partial(ours.encode, labels), partial(other.encode, labels), BAR, effort)
-
-
-def _random_autoencoder(tokenizer: str) -> MaskigeAutoencoder:
-    config = experiment("camvid_cpu", f"tokenizer={tokenizer}")
-    classes = label_space(config)
-    autoencoder = build_autoencoder(describe_prior(config, classes), build_palette(config, classes))
-    autoencoder.load_state_dict(autoencoder.state_dict())  # the dVAE refuses to work before weights were loaded
-    return autoencoder.eval()

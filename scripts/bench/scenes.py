@@ -57,6 +57,14 @@ def drawn_scenes(number: int, size: tuple[int, int], names: tuple[str, ...]) -> 
     return image.contiguous(), table[ids]
 
 
+def random_autoencoder(config: dict[str, Any]) -> MaskigeAutoencoder:
+    """Stage one of a configuration with random weights, in evaluation mode."""
+    classes = label_space(config)
+    autoencoder = build_autoencoder(describe_prior(config, classes), build_palette(config, classes))
+    autoencoder.load_state_dict(autoencoder.state_dict())  # the dVAE refuses to work before weights were loaded
+    return autoencoder.eval()
+
+
 def fitted_autoencoder(config: dict[str, Any], labels: Tensor) -> MaskigeAutoencoder:
     """Stage one of a configuration, its dictionary fitted to labels (N, H, W) int64."""
     classes = label_space(config)

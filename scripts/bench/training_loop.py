@@ -88,7 +88,8 @@ class BareLoop:
         self.loss = self._loss(batch["image"], batch["labels"])
         self.optimizer.zero_grad()
         self.loss.backward()
-        nn.utils.clip_grad_norm_(self.segmenter.parameters(), self.clip)
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.segmenter.parameters(), self.clip)
         self.optimizer.step()
         self.schedule.step()
 
