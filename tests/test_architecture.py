@@ -68,7 +68,10 @@ ROOMS = {
         "callbacks",
     ),
     "configuration": Room("configuration overrides command_line sweep_table", ""),
-    "entries": Room("train evaluate predict sample convert", "labels display runs configuration conversion published"),
+    "entries": Room(
+        "train evaluate predict sample convert data.__main__ data_verification data_caching",
+        "labels data display runs configuration conversion published",
+    ),
 }
 
 HYDRA = f"{ROOMS['configuration'].modules} {ROOMS['entries'].modules}"

@@ -17,9 +17,15 @@ from torch.utils.data import DataLoader
 from gss.data.dataset import Sample, SegmentationDataset
 from gss.data.loaders import build_loader
 from gss.data.pairs import Pair, PairSource
-from gss.data.reading import read_labels
+from gss.data.reading import labels_of, read_labels
 from gss.data.sampler import EvaluationShard, TrainingDraws
-from gss.data.transforms import Augmentation, evaluation_transform, resize_labels, training_transform
+from gss.data.transforms import (
+    Augmentation,
+    evaluation_transform,
+    native_transform,
+    resize_labels,
+    training_transform,
+)
 from gss.data.verify import num_threads, verify_pairs
 from gss.labels import LabelSpace
 
@@ -44,9 +50,13 @@ class SegmentationDataModule(L.LightningDataModule):
         seed: of shuffle and augmentation.
         verify: check every file before training starts.
         root: folder of the data set; the pair sources know it already, here it is only on record.
+        native: evaluate at each photograph's own size, labels untouched, as the benchmarks do; else at `size`. How the
+            network is shown such photographs is the inference's business.
+        elsewhere: other data sets, by name, whose `eval_split` is served beside the own one in validation.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, photographs of different sizes are to share a batch, or a data set
+            elsewhere has other classes.
     """
 
     def __init__(
@@ -63,6 +73,8 @@ class SegmentationDataModule(L.LightningDataModule):
         seed: int = 0,
         verify: bool = True,
         root: str | Path | None = None,
+        native: bool = False,
+        elsewhere: Mapping[str, SegmentationDataModule] | None = None,
     ) -> None:
         """Check the numbers; no file is touched."""
         super().__init__()
@@ -78,7 +90,11 @@ class SegmentationDataModule(L.LightningDataModule):
         self.seed = _at_least(0, "seed", seed)
         self.verify = verify
         self.root = root
+        self.native = native
+        self.elsewhere = dict(elsewhere or {})
         self.eval_split = "val"
+        _check_batches(native, eval_batch_size)
+        _check_elsewhere(self)
         self._pairs: dict[str, list[Pair]] = {}
         self._verified: set[str] = set()
 
@@ -94,15 +110,28 @@ class SegmentationDataModule(L.LightningDataModule):
             ValueError: one sentence that names the file and what is wrong with it.
         """
         for split in self._splits_in_use():
-            pairs = self.pairs(split)
-            if self.verify and split not in self._verified:
-                verify_pairs(pairs, self.label_space)
-                self._verified.add(split)
+            self.check(split)
+        if self.eval_split in self._splits_in_use():
+            for other in self.elsewhere.values():
+                other.check(other.eval_split)
 
     def setup(self, stage: str | None = None) -> None:
         """List the splits in use on every rank, so that a missing folder shows before any worker starts."""
         for split in self._splits_in_use():
             self.pairs(split)
+        for other in self.elsewhere.values():
+            other.trainer = self.trainer  # where this process stands among the others
+
+    def check(self, split: str) -> None:
+        """List one split and check its files, once.
+
+        Raises:
+            ValueError: one sentence that names the file and what is wrong with it.
+        """
+        pairs = self.pairs(split)
+        if self.verify and split not in self._verified:
+            verify_pairs(pairs, self.label_space)
+            self._verified.add(split)
 
     def pairs(self, split: str) -> list[Pair]:
         """List one split; the disk is searched at the first call only.
@@ -117,11 +146,13 @@ class SegmentationDataModule(L.LightningDataModule):
             self._pairs[split] = self.splits[split]()
         return self._pairs[split]
 
-    def dataset(self, split: str, augment: bool = False) -> SegmentationDataset:
-        """Give one split as a data set of samples at `size`, with or without augmentation."""
-        pairs = self.pairs(split)
-        transform = training_transform(self.size, self.augmentation) if augment else evaluation_transform(self.size)
-        return SegmentationDataset(pairs, self.label_space, transform, self.seed)
+    def dataset(self, split: str, augment: bool = False, native: bool = False) -> SegmentationDataset:
+        """Give one split as a data set of samples: augmented at `size`, or as they are, at `size` or their own size."""
+        if augment:
+            transform = training_transform(self.size, self.augmentation)
+        else:
+            transform = native_transform() if native else evaluation_transform(self.size)
+        return SegmentationDataset(self.pairs(split), self.label_space, transform, self.seed)
 
     def label_batches(self, split: str, batch_size: int = 16) -> Iterator[Tensor]:
         """Give the label maps of a split in order and un-augmented, (B, H, W) int64, [0, K) or 255.
@@ -158,17 +189,24 @@ class SegmentationDataModule(L.LightningDataModule):
         )
         return build_loader(data, draws, self.batch_size, self.num_workers)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """Serve this rank's share of `eval_split`, in order."""
-        return self._evaluation_loader(self.eval_split)
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Names of the data sets that validation visits, in the order of its loaders: the own one first."""
+        return (str(self.name), *self.elsewhere)
+
+    def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
+        """Serve this rank's share of `eval_split`, in order; a list with a loader per data set if there are others."""
+        own = self.evaluation_loader(self.eval_split)
+        others = [other.evaluation_loader(other.eval_split) for other in self.elsewhere.values()]
+        return [own, *others] if others else own
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Serve this rank's share of the test split, in order."""
-        return self._evaluation_loader("test")
+        return self.evaluation_loader("test")
 
-    def _evaluation_loader(self, split: str) -> DataLoader[Sample]:
-        """Build a loader that visits each pair exactly once over all ranks."""
-        data = self.dataset(split)
+    def evaluation_loader(self, split: str) -> DataLoader[Sample]:
+        """Build a loader that visits each pair exactly once over all ranks, at `size` or at native size."""
+        data = self.dataset(split, native=self.native)
         rank, world_size = self._place()
         shard = EvaluationShard(len(data), rank, world_size)
         return build_loader(data, shard, self.eval_batch_size, self.num_workers)
@@ -179,7 +217,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def _label_map(self, pair: Pair) -> NDArray[np.uint8]:
         """Read one label map at the network's input size, (H, W) uint8."""
-        labels = read_labels(pair.labels, self.label_space)
+        labels = read_labels(labels_of(pair), self.label_space)
         return resize_labels(labels, self.size)
 
     def _splits_in_use(self) -> tuple[str, ...]:
@@ -194,6 +232,25 @@ def _checked_size(size: Sequence[int]) -> tuple[int, int]:
     if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
         raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
     return size[0], size[1]
+
+
+def _check_batches(native: bool, eval_batch_size: int) -> None:
+    """Refuse batches of photographs that need not have one size."""
+    if native and eval_batch_size != 1:
+        raise ValueError(
+            f"eval_batch_size is {eval_batch_size}, but data.native=true serves photographs at their own sizes, one "
+            "at a time; mend data.eval_batch_size"
+        )
+
+
+def _check_elsewhere(data: SegmentationDataModule) -> None:
+    """Refuse data sets elsewhere whose classes are not those of the own one."""
+    for name, other in data.elsewhere.items():
+        if name == data.name or other.label_space.names != data.label_space.names:
+            raise ValueError(
+                f"data.elsewhere.{name} must be another data set of the same classes: '{data.name}' has "
+                f"{list(data.label_space.names)}, '{name}' has {list(other.label_space.names)}"
+            )
 
 
 def _at_least(least: int, name: str, value: int) -> int:

@@ -12,17 +12,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gss.data.pairs import Pair
-from gss.data.reading import read_image, read_labels, require_same_size
+from gss.data.reading import labels_of, read_image, read_labels, require_same_size
 from gss.data.sampler import Draw
 from gss.labels import LabelSpace
 
 
 class Sample(TypedDict):
-    """One item: `image` (3, H, W) float32 [0, 1], `labels` (H, W) int64 in [0, K) or 255, `name`."""
+    """One item: `image` (3, H, W) float32 [0, 1], `labels` (H, W) int64 in [0, K) or 255; strings beside.
+
+    `name` is what results of the photograph are reported under, `condition` the part of the split that it belongs to,
+    "" where a split has no parts.
+    """
 
     image: Tensor
     labels: Tensor
     name: str
+    condition: str
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -36,7 +41,8 @@ class SegmentationDataset(Dataset[Sample]):
     Args:
         pairs: files of the split.
         label_space: translates file ids to train ids.
-        transform: albumentations pipeline that ends at the network's input size.
+        transform: albumentations pipeline that ends at the network's input size; one without steps leaves photographs
+            and labels as large as they are.
         seed: of the augmentation.
     """
 
@@ -59,7 +65,7 @@ class SegmentationDataset(Dataset[Sample]):
         """
         draw = request if isinstance(request, Draw) else Draw(request, request)
         pair = self.pairs[draw.index]
-        image, labels = read_image(pair.image), read_labels(pair.labels, self.label_space)
+        image, labels = read_image(pair.image), read_labels(labels_of(pair), self.label_space)
         require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
         self.transform.set_random_seed(draw_seed(self.seed, draw.number))
         seen = self.transform(image=image, mask=labels)
@@ -67,6 +73,7 @@ class SegmentationDataset(Dataset[Sample]):
             image=torch.from_numpy(seen["image"].transpose(2, 0, 1).astype(np.float32, order="C") / 255),
             labels=torch.from_numpy(seen["mask"].astype(np.int64, order="C")),
             name=pair.name,
+            condition=pair.condition,
         )
 
 

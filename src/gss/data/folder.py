@@ -78,7 +78,7 @@ class FolderPairs:
 
 def _refuse_missing(pairs: Sequence[Pair]) -> None:
     """Refuse photographs without a label file, naming the first and counting the rest."""
-    missing = [pair for pair in pairs if not pair.labels.is_file()]
+    missing = [pair for pair in pairs if pair.labels is not None and not pair.labels.is_file()]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(pairs)} photographs have no labels, first '{missing[0].image}': "
@@ -89,7 +89,7 @@ def _refuse_missing(pairs: Sequence[Pair]) -> None:
 def _refuse_outside(pairs: Sequence[Pair], root: Path) -> None:
     """Refuse files that a link or `..` places outside the data set's folder."""
     home = root.resolve()
-    for path in (path for pair in pairs for path in (pair.image, pair.labels)):
+    for path in (path for pair in pairs for path in (pair.image, pair.labels) if path is not None):
         if not path.resolve().is_relative_to(home):
             raise ValueError(
                 f"'{path}' leads to '{path.resolve()}', outside data.root '{home}'; copy it into data.root"

@@ -8,11 +8,16 @@ from typing import NamedTuple
 
 
 class Pair(NamedTuple):
-    """One photograph, its label file, and the name under which results of it are reported."""
+    """One photograph, its label file, and the name under which results of it are reported.
+
+    `labels` is None where they are withheld, as for a benchmark's test split: such photographs can be segmented, not
+    scored. `condition` names the part of a split that is scored by itself too (fog, night); "" where there are none.
+    """
 
     image: Path
-    labels: Path
+    labels: Path | None
     name: str
+    condition: str = ""
 
 
 PairSource = Callable[[], list[Pair]]

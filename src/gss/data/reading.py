@@ -37,6 +37,20 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         return np.asarray(coloured.convert("RGB"))
 
 
+def labels_of(pair: Pair) -> Path:
+    """Give the label file of a pair that must have one.
+
+    Raises:
+        ValueError: the labels of this split are withheld.
+    """
+    if pair.labels is None:
+        raise ValueError(
+            f"the labels of '{pair.image}' are not published, so its split can be segmented but neither trained on nor "
+            "scored: choose another split (split=val)"
+        )
+    return pair.labels
+
+
 def read_labels(path: Path, label_space: LabelSpace) -> NDArray[np.uint8]:
     """Read a label file as (H, W) uint8 train ids, [0, K) or 255.
 

@@ -164,3 +164,8 @@ def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.C
 def evaluation_transform(size: tuple[int, int]) -> A.Compose:
     """Build the evaluation pipeline: the whole picture at (H, W) = `size`, nothing random."""
     return A.Compose([RandomWindow(size, (1.0, 1.0))])
+
+
+def native_transform() -> A.Compose:
+    """Build the pipeline of evaluation at native size, which changes nothing: (H', W') stays as in the file."""
+    return A.Compose([])

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gss.data.pairs import Pair
 from gss.data.progress import shown
-from gss.data.reading import image_size, read_labels, require_same_size
+from gss.data.reading import image_size, labels_of, read_labels, require_same_size
 from gss.labels import LabelSpace
 
 
@@ -37,7 +37,7 @@ def verify_pair(pair: Pair, label_space: LabelSpace) -> None:
         ValueError: a file is broken, the ids are not declared, or the sizes differ.
     """
     size = image_size(pair.image)
-    labels = read_labels(pair.labels, label_space)
+    labels = read_labels(labels_of(pair), label_space)
     require_same_size(pair, size, (labels.shape[0], labels.shape[1]))
 
 

@@ -23,11 +23,12 @@ from gss.stages.optimisation import Optimisation
 
 
 class Batch(TypedDict):
-    """What the data module serves: `image` (B, 3, H, W) float32 [0, 1], `labels` (B, H, W) int64, B names."""
+    """What the data module serves: `image` (B, 3, H, W) float32 [0, 1], `labels` (B, H, W) int64, B names, B conditions."""
 
     image: Tensor
     labels: Tensor
     name: list[str]
+    condition: list[str]
 
 
 class Stage(L.LightningModule):
