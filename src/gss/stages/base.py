@@ -23,7 +23,7 @@ from gss.stages.optimisation import Optimisation
 
 
 class Batch(TypedDict):
-    """What the data module serves: `image` (B, 3, H, W) float32 [0, 1], `labels` (B, H, W) int64, B names, B conditions."""
+    """What the data module serves: `image` (B, 3, H, W) float32 [0, 1], `labels` (B, H, W) int64, names, conditions."""
 
     image: Tensor
     labels: Tensor
