@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from gss.data.dataset import Sample, SegmentationDataset
 from gss.data.loaders import build_loader
 from gss.data.pairs import Pair, PairSource
-from gss.data.reading import labels_of, read_labels
+from gss.data.reading import read_pair_labels
 from gss.data.sampler import EvaluationShard, TrainingDraws
 from gss.data.transforms import (
     Augmentation,
@@ -217,8 +217,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def _label_map(self, pair: Pair) -> NDArray[np.uint8]:
         """Read one label map at the network's input size, (H, W) uint8."""
-        labels = read_labels(labels_of(pair), self.label_space)
-        return resize_labels(labels, self.size)
+        return resize_labels(read_pair_labels(pair, self.label_space), self.size)
 
     def _splits_in_use(self) -> tuple[str, ...]:
         """Name the splits that the trainer's present task reads; without a trainer, those of a training."""
