@@ -1,4 +1,4 @@
-"""Cityscapes, ADE20K, ACDC and MSeg in miniature: blocks of ids and noise, named and laid out as the archives unpack."""
+"""Cityscapes, ADE20K, ACDC and MSeg in miniature: blocks and noise, named and laid out as the archives unpack."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def test_a_reference_among_the_adverse_photographs_is_left_alone(tmp_path):
     split, recording = tmp_path / "rgb_anon/fog/val", RECORDINGS["fog"]
     shutil.copytree(tmp_path / "rgb_anon/fog/val_ref", split, dirs_exist_ok=True)
     assert len(list((split / recording).iterdir())) == 2
-    assert [pair.image.name for pair in ACDCPairs(tmp_path, "val", ["fog"])()] == [f"{recording}_frame_000000_rgb_anon.png"]
+    assert [pair.image.name for pair in ACDCPairs(tmp_path, "val", ["fog"])()] == [
+        f"{recording}_frame_000000_rgb_anon.png"
+    ]
 
 
 @pytest.mark.parametrize("unpacking", UNPACKINGS)
@@ -83,7 +85,10 @@ def test_conditions_can_be_chosen_and_keep_their_order(tmp_path):
         ({"split": "val_ref"}, r"ACDC has the splits train, val, test, got 'val_ref'; mend data\.splits"),
         ({"conditions": ["fog", "sun"]}, r"some of fog, night, rain, snow, got \['fog', 'sun'\]; .*splits\.val\.cond"),
         ({"conditions": []}, r"conditions are some of fog, night, rain, snow, got \[\]"),
-        ({"labels": "colour"}, r"labels=colour is not one of labelIds, labelTrainIds, auto; .*data\.splits\.val\.labels"),
+        (
+            {"labels": "colour"},
+            r"labels=colour is not one of labelIds, labelTrainIds, auto; .*data\.splits\.val\.labels",
+        ),
     ],
 )
 def test_words_that_acdc_does_not_have_are_refused(settings, message):

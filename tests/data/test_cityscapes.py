@@ -130,10 +130,22 @@ def test_coarse_annotations_have_a_split_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("split", "settings", "message"),
     [
-        ("train_extra", {}, r"Cityscapes with gtFine has the splits train, val, test, got 'train_extra'; mend data\.splits"),
+        (
+            "train_extra",
+            {},
+            r"Cityscapes with gtFine has the splits train, val, test, got 'train_extra'; mend data\.splits",
+        ),
         ("test", {"annotations": "gtCoarse"}, r"with gtCoarse has the splits train, train_extra, val, got 'test'"),
-        ("val", {"annotations": "gtfine"}, r"annotations=gtfine is not one of gtFine, gtCoarse; .*splits\.val\.annotations"),
-        ("val", {"labels": "ids"}, r"labels=ids is not one of labelIds, labelTrainIds, auto; mend data\.splits\.val\.labels"),
+        (
+            "val",
+            {"annotations": "gtfine"},
+            r"annotations=gtfine is not one of gtFine, gtCoarse; .*splits\.val\.annotations",
+        ),
+        (
+            "val",
+            {"labels": "ids"},
+            r"labels=ids is not one of labelIds, labelTrainIds, auto; mend data\.splits\.val\.labels",
+        ),
     ],
 )
 def test_words_that_cityscapes_does_not_have_are_refused(split, settings, message):

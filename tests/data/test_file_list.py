@@ -9,7 +9,14 @@ from gss.data.folder import FolderPairs
 @pytest.fixture
 def root(tmp_path):
     """Give a folder with photographs a.jpg, b/c.PNG and "d e.jpg", and their labels."""
-    for name in ("images/a.jpg", "images/b/c.PNG", "images/d e.jpg", "labels/a.png", "labels/b/c.png", "labels/d e.png"):
+    for name in (
+        "images/a.jpg",
+        "images/b/c.PNG",
+        "images/d e.jpg",
+        "labels/a.png",
+        "labels/b/c.png",
+        "labels/d e.png",
+    ):
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_bytes(b"")
     (tmp_path / "secret.jpg").write_bytes(b"")
@@ -67,7 +74,10 @@ def test_withheld_labels_need_no_file(root):
     ("line", "message"),
     [
         ("/etc/hostname", r"line 2 of '.*splits/val\.txt' names '/etc/hostname', but paths are relative to '.*images'"),
-        ("../../secret.jpg", r"line 2 of .*val\.txt' names '\.\./\.\./secret\.jpg', which leads to '.*/secret\.jpg', outside"),
+        (
+            "../../secret.jpg",
+            r"line 2 of .*val\.txt' names '\.\./\.\./secret\.jpg', which leads to '.*/secret\.jpg', outside",
+        ),
         ("../../../../../../../../etc/passwd", r"line 2 .*names '.*etc/passwd', which leads to '/etc/passwd', outside"),
         ("link.jpg", r"line 2 of .* names 'link\.jpg', which leads to '.*/secret\.jpg', outside data\.root '.*root'"),
         ("lost.jpg", r"line 2 of .* names 'lost\.jpg', but there is no file '.*images/lost\.jpg'; add it, or remove"),
