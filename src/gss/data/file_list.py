@@ -21,7 +21,7 @@ def read_file_list(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise ValueError(f"cannot read the file list '{path}' ({error}); mend its path, or give a text file") from error
     if not text.strip() or "\0" in text:
         raise ValueError(f"the file list '{path}' names no photograph: give one path a line")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         columns = [column.strip() for column in line.split("\t")] if "\t" in line else line.split()
         if any(columns):
             yield f"line {number} of '{path}'", [column for column in columns if column]

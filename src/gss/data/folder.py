@@ -57,8 +57,8 @@ class FolderPairs:
         if self.labelled_only:
             pairs = [pair for pair in pairs if pair.labels is None or pair.labels.is_file()]
         if not pairs:
-            missing_files = "photograph with labels" if self.labelled_only else "photograph"
-            raise ValueError(f"the split is empty, no {missing_files} lies in '{folder}': {self._remedy(root)}")
+            sought = "photograph with labels" if self.labelled_only else "photograph"
+            raise ValueError(f"the split is empty, no {sought} lies in '{folder}': {self._remedy(root)}")
         _refuse_missing(pairs)
         _refuse_outside(pairs, root)
         return pairs

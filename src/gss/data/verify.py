@@ -22,7 +22,8 @@ def verify_pairs(pairs: Sequence[Pair], label_space: LabelSpace) -> None:
         ValueError: the first faulty pair in the order of the listing; one sentence that names the file.
     """
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
-        checks = [pool.submit(verify_pair, pair, label_space) for pair in {pair.image: pair for pair in pairs}.values()]
+        once = {(pair.image, pair.labels): pair for pair in pairs}.values()
+        checks = [pool.submit(verify_pair, pair, label_space) for pair in once]
         try:
             for check in shown(checks, "checking photographs and labels", len(checks)):
                 check.result()
