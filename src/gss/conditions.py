@@ -41,6 +41,7 @@ class ConditionMatrices(Metric):
         """
         for predicted, true, condition in zip(predicted_labels, labels, conditions, strict=True):
             if condition:
+                assert condition in self.conditions, f"condition {condition} was not announced"
                 place = self.conditions.index(condition)
                 self.matrices[place] += confusion_counts(predicted, true, self.num_classes)
 

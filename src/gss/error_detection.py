@@ -27,7 +27,7 @@ class ErrorDetection(Metric):
     lies between worst_b (all its right pixels first) and best_b (none of them).
 
     Args:
-        precision: bits of the mantissa, 0 to 23; 23 tells all float32 apart.
+        precision: bits of the mantissa that count.
     """
 
     full_state_update = False
@@ -55,7 +55,6 @@ class ErrorDetection(Metric):
     def _bins(self, doubt: Tensor) -> Tensor:
         """Numbers (N,) int64 of bins, the higher the more doubtful, of doubts (N,) float32."""
         lowest = (127 - OCTAVES) << self.precision  # leading bits of 2^-24; 127 is the exponent of 1
-        leading = doubt.clamp(0, 1).float().view(torch.int32) >> (
-            23 - self.precision
-        )  # bits grow with positive numbers
+        bits = doubt.clamp(0, 1).float().view(torch.int32)  # of positive numbers they grow with the number
+        leading = bits >> (23 - self.precision)
         return (leading - lowest + 1).clamp(min=0).long()

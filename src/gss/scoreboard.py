@@ -189,6 +189,6 @@ def check_names(visited: Mapping[str, Sequence[str]], taken: Sequence[str]) -> N
 def _check_conditions(name: str, conditions: Sequence[str], taken: Sequence[str]) -> None:
     if clash := sorted(set(conditions) & set(taken)):
         raise ValueError(
-            f"data set '{name}' has a condition '{clash[0]}', under which other figures are logged; rename that condition "
-            "in its pair source"
+            f"data set '{name}' has a condition '{clash[0]}', under which other figures are logged; rename it in the "
+            "pair source of data.splits"
         )
