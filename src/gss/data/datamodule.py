@@ -194,6 +194,15 @@ class SegmentationDataModule(L.LightningDataModule):
         """Names of the data sets that validation visits, in the order of its loaders: the own one first."""
         return (str(self.name), *self.elsewhere)
 
+    def conditions(self, split: str) -> tuple[str, ...]:
+        """Name the parts of a split that are scored by themselves, in alphabetical order; the same on every rank."""
+        return tuple(sorted({pair.condition for pair in self.pairs(split)} - {""}))
+
+    def evaluated_conditions(self) -> dict[str, tuple[str, ...]]:
+        """Name the conditions of each data set that validation visits, the own one first."""
+        sets = (self, *self.elsewhere.values())
+        return {name: one.conditions(one.eval_split) for name, one in zip(self.evaluated, sets, strict=True)}
+
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Serve this rank's share of `eval_split`, in order; a list with a loader per data set if there are others."""
         own = self.evaluation_loader(self.eval_split)
