@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gss.data.faults import Fault, FaultyListing, Kind
 from gss.data.pairs import Pair
 
 
@@ -37,7 +38,8 @@ class FolderPairs:
         """List the pairs, sorted by path.
 
         Raises:
-            ValueError: the folder is missing, holds no photograph, lacks a label file, or leads outside.
+            ValueError: the folder is missing, or holds no photograph.
+            FaultyListing: a photograph lacks its label file, or a file lies outside.
         """
         root = Path(self.root).expanduser().absolute()
         folder = root / self.images
@@ -48,8 +50,7 @@ class FolderPairs:
         if not photographs:
             raise ValueError(f"the split is empty, no photograph lies in '{folder}': {self._remedy(root)}")
         pairs = [self._pair(path, folder, root / self.labels) for path in photographs]
-        _refuse_missing(pairs)
-        _refuse_outside(pairs, root)
+        _refuse_faults(pairs, root)
         return pairs
 
     def _ending(self, path: Path) -> str | None:
@@ -76,21 +77,27 @@ class FolderPairs:
         )
 
 
-def _refuse_missing(pairs: Sequence[Pair]) -> None:
-    """Refuse photographs without a label file, naming the first and counting the rest."""
+def _refuse_faults(pairs: Sequence[Pair], root: Path) -> None:
+    """Refuse photographs without a label file, and files outside `root`: the first is said, all are kept."""
     missing = [pair for pair in pairs if pair.labels is not None and not pair.labels.is_file()]
+    faults = [Fault(Kind.NO_LABELS, pair.image, f"'{pair.image}': {_expected(pair)}") for pair in missing]
+    outside = list(_outside(pairs, root.resolve()))
     if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(pairs)} photographs have no labels, first '{missing[0].image}': "
-            f"expected the label file '{missing[0].labels}'; add it, or remove the photograph from the split"
-        )
+        first = f"first '{missing[0].image}': {_expected(missing[0])}"
+        message = f"{len(missing)} of {len(pairs)} photographs have no labels, {first}"
+        raise FaultyListing(message, pairs, faults + outside)
+    if outside:
+        raise FaultyListing(outside[0].message, pairs, outside)
 
 
-def _refuse_outside(pairs: Sequence[Pair], root: Path) -> None:
-    """Refuse files that a link or `..` places outside the data set's folder."""
-    home = root.resolve()
+def _expected(pair: Pair) -> str:
+    """Say which label file is missing."""
+    return f"expected the label file '{pair.labels}'; add it, or remove the photograph from the split"
+
+
+def _outside(pairs: Sequence[Pair], home: Path) -> Iterator[Fault]:
+    """Find files that a link or `..` places outside the data set's folder."""
     for path in (path for pair in pairs for path in (pair.image, pair.labels) if path is not None):
         if not path.resolve().is_relative_to(home):
-            raise ValueError(
-                f"'{path}' leads to '{path.resolve()}', outside data.root '{home}'; copy it into data.root"
-            )
+            message = f"'{path}' leads to '{path.resolve()}', outside data.root '{home}'; copy it into data.root"
+            yield Fault(Kind.OUTSIDE, path, message)

@@ -1,0 +1,61 @@
+"""What can be wrong with the files of a data set, each kind with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from gss.data.pairs import Pair
+
+
+class Kind(StrEnum):
+    """The kinds of faults; the value says in words what is counted."""
+
+    NO_LABELS = "photographs without labels"
+    NO_PHOTOGRAPH = "labels without a photograph"
+    OUTSIDE = "files outside the data set's folder"
+    PHOTOGRAPH = "photographs that cannot be read"
+    LABELS = "label files that cannot be read"
+    IDS = "label files with undeclared ids"
+    SIZE = "labels of another size than their photograph"
+
+
+REMEDIES = {
+    Kind.NO_LABELS: "put each label file where it was expected, or move the photograph out of the split's folder",
+    Kind.NO_PHOTOGRAPH: "put the photograph back, or move the label file out of the split's folder",
+    Kind.OUTSIDE: "copy the file into data.root; what a link or `..` leads to outside of it is never read",
+    Kind.PHOTOGRAPH: "unpack or copy these files again from where they came; move out of the split what stays broken",
+    Kind.LABELS: "unpack or copy these files again; own label files are PNGs with one upright channel of 8-bit ids",
+    Kind.IDS: "give the ids a meaning in the label space of conf/data, or replace the files",
+    Kind.SIZE: (
+        "save the labels at their photograph's size, by nearest neighbour; where height and width are exchanged, the "
+        "photograph's EXIF orientation turns it upright, so turn its labels too"
+    ),
+}
+"""What to do about a kind of fault, whatever the data set."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: its kind, the file that shows it, and the sentence that a training would end with."""
+
+    kind: Kind
+    path: Path
+    message: str
+
+
+class FaultyListing(ValueError):
+    """A split whose files do not all belong together; a training stops here, and a survey goes on.
+
+    Args:
+        message: the sentence for users.
+        pairs: all that were listed, the faulty ones too.
+        faults: every one that was found.
+    """
+
+    def __init__(self, message: str, pairs: Sequence[Pair], faults: Sequence[Fault]) -> None:
+        super().__init__(message)
+        self.pairs = tuple(pairs)
+        self.faults = tuple(faults)
