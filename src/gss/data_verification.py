@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ def _chosen(config: DictConfig) -> list[str] | None:
 
 def _survey(data: SegmentationDataModule, chosen: list[str] | None) -> tuple[dict[str, Survey], dict[str, str]]:
     """What each split holds by name, and why others are not there; those elsewhere are named `SET/SPLIT`."""
+    from gss.data.faults import NotThere
     from gss.data.survey import survey_split
 
     for split in chosen or ():
@@ -77,7 +78,7 @@ def _survey(data: SegmentationDataModule, chosen: list[str] | None) -> tuple[dic
             title = f"{prefix}{split}"
             try:
                 surveys[title] = survey_split(one.splits[split], one.label_space, title)
-            except ValueError as error:
+            except NotThere as error:
                 if chosen is not None:
                     raise
                 absent[title] = str(error)
@@ -105,34 +106,33 @@ def _show_frequencies(surveys: Mapping[str, Survey], data: SegmentationDataModul
     """Prints the table of the splits that have labels, and draws the picture."""
     from rich import get_console
 
+    from gss.labels import IGNORE
     from gss.panels.frequencies import draw_frequencies
     from gss.tables import frequency_table
 
-    labelled = {split: found for split, found in surveys.items() if found.pixels.any()}
+    labelled = {split: found for split, found in surveys.items() if found.pixels}
     if not labelled:
         return
     shares = {split: found.class_shares for split, found in labelled.items()}
     rows = {name: {split: of_class[name] for split, of_class in shares.items()} for name in data.label_space.names}
-    rows[IGNORED] = {split: found.ignored_share for split, found in labelled.items()}
-    if any(found.undeclared for found in labelled.values()):
-        rows[UNDECLARED] = {split: found.undeclared_share for split, found in labelled.items()}
+    rows[IGNORED] = {split: found.share(IGNORE) for split, found in labelled.items()}
+    if any(found.ids(None) for found in labelled.values()):
+        rows[UNDECLARED] = {split: found.share(None) for split, found in labelled.items()}
     title = f"{data.name}: share of the pixels that show a class; in brackets: of all pixels"
-    get_console().print(frequency_table(rows, _ids(labelled, rows), title))
+    get_console().print(frequency_table(rows, _ids(labelled, data.label_space.names), title))
     colours = dict(zip(data.label_space.names, data.label_space.colours, strict=True))
     heading = f"{data.name}: share of each class in the pixels that show one, logarithmic"
     draw_frequencies(shares, colours, heading).save(target, optimize=True)
     print(f"picture: {target}")
 
 
-def _ids(surveys: Mapping[str, Survey], rows: Mapping[str, Any]) -> dict[str, str]:
+def _ids(surveys: Mapping[str, Survey], names: Sequence[str]) -> dict[str, str]:
     """The ids that were found in label files, in words, by row of the table."""
-    from gss.labels import brief_ids
+    from gss.labels import IGNORE, brief_ids
 
-    found: dict[str, set[int]] = {row: set() for row in rows}
-    for survey in surveys.values():
-        for raw in survey.pixels.nonzero()[0].tolist():
-            meaning = survey.meaning(raw)
-            found[UNDECLARED if meaning is None else IGNORED if meaning == "ignored" else meaning].add(raw)
+    rows: dict[str, int | None] = {name: train for train, name in enumerate(names)}
+    rows |= {IGNORED: IGNORE, UNDECLARED: None}
+    found = {row: {raw for survey in surveys.values() for raw in survey.ids(train)} for row, train in rows.items()}
     return {row: brief_ids(sorted(ids)) or "-" for row, ids in found.items()}
 
 
@@ -142,7 +142,7 @@ def _remedies(surveys: Mapping[str, Survey], data: Mapping[str, Any]) -> dict[st
     from gss.labels import brief_ids
 
     remedies = {kind: REMEDIES[kind] for kind in Kind if any(_of_kind(found, kind) for found in surveys.values())}
-    undeclared = sorted({raw for found in surveys.values() for raw in found.undeclared})
+    undeclared = sorted({raw for found in surveys.values() for raw in found.ids(None)})
     if undeclared and "ignore_ids" in data["label_space"]:
         ignored = ",".join(map(str, sorted({*data["label_space"]["ignore_ids"], *undeclared})))
         remedies[Kind.IDS] = (

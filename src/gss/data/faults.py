@@ -13,6 +13,7 @@ from gss.data.pairs import Pair
 class Kind(StrEnum):
     """The kinds of faults; the value says in words what is counted."""
 
+    LISTING = "splits that cannot be listed"
     NO_LABELS = "photographs without labels"
     NO_PHOTOGRAPH = "labels without a photograph"
     OUTSIDE = "files outside the data set's folder"
@@ -23,6 +24,7 @@ class Kind(StrEnum):
 
 
 REMEDIES = {
+    Kind.LISTING: "what the sentence says; nothing else of the split was looked into",
     Kind.NO_LABELS: "put each label file where it was expected, or move the photograph out of the split's folder",
     Kind.NO_PHOTOGRAPH: "put the photograph back, or move the label file out of the split's folder",
     Kind.OUTSIDE: "copy the file into data.root; what a link or `..` leads to outside of it is never read",
@@ -39,11 +41,15 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its kind, the file that shows it, and the sentence that a training would end with."""
+    """One fault: its kind, the file that shows it (None: no single one), and the sentence a training would end with."""
 
     kind: Kind
-    path: Path
+    path: Path | None
     message: str
+
+
+class NotThere(ValueError):
+    """Nothing of a split is on the disk, as with a split that nobody downloaded."""
 
 
 class FaultyListing(ValueError):

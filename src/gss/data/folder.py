@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gss.data.faults import Fault, FaultyListing, Kind
+from gss.data.faults import Fault, FaultyListing, Kind, NotThere
 from gss.data.pairs import Pair
 
 
@@ -38,14 +38,15 @@ class FolderPairs:
         """List the pairs, sorted by path.
 
         Raises:
-            ValueError: the folder is missing, or holds no photograph.
+            NotThere: the folder is missing.
+            ValueError: it holds no photograph.
             FaultyListing: a photograph lacks its label file, or a file lies outside.
         """
         root = Path(self.root).expanduser().absolute()
         folder = root / self.images
         if not folder.is_dir():
             missing = folder if root.is_dir() else root
-            raise ValueError(f"the folder '{missing}' does not exist: {self._remedy(root)}")
+            raise NotThere(f"the folder '{missing}' does not exist: {self._remedy(root)}")
         photographs = sorted(path for path in folder.rglob("*") if self._ending(path) is not None)
         if not photographs:
             raise ValueError(f"the split is empty, no photograph lies in '{folder}': {self._remedy(root)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gss.data.faults import Fault, FaultyListing, Kind
+from gss.data.faults import Fault, FaultyListing, Kind, NotThere
 from gss.data.pairs import Pair, PairSource
 
 
@@ -16,18 +16,26 @@ def list_with_faults(source: PairSource) -> tuple[list[Pair], list[Fault]]:
         The pairs whose files can be looked into (without labels where these are missing), and the faults.
 
     Raises:
-        ValueError: the split is not there at all.
+        NotThere: nothing of the split is on the disk.
     """
-    faults: list[Fault] = []
-    try:
-        pairs = list(source())
-    except FaultyListing as listing:
-        pairs, faults = list(listing.pairs), list(listing.faults)
+    pairs, faults = _listed(source)
     faults += labels_without_photograph(pairs)
     outside = {fault.path for fault in faults if fault.kind is Kind.OUTSIDE}
     unlabelled = {fault.path for fault in faults if fault.kind is Kind.NO_LABELS}
     readable = [pair for pair in pairs if not {pair.image, pair.labels} & outside]
     return [pair._replace(labels=None) if pair.image in unlabelled else pair for pair in readable], faults
+
+
+def _listed(source: PairSource) -> tuple[list[Pair], list[Fault]]:
+    """Call the source, and take a refusal apart."""
+    try:
+        return list(source()), []
+    except FaultyListing as listing:
+        return list(listing.pairs), list(listing.faults)
+    except NotThere:
+        raise
+    except ValueError as error:
+        return [], [Fault(Kind.LISTING, None, str(error))]
 
 
 def labels_without_photograph(pairs: Sequence[Pair]) -> Iterator[Fault]:

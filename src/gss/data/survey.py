@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gss.data.faults import Fault
 from gss.data.listing import list_with_faults
@@ -18,10 +16,6 @@ from gss.data.pairs import Pair, PairSource
 from gss.data.progress import shown
 from gss.data.verify import inspect_pair, num_threads
 from gss.labels import IGNORE, LabelSpace
-
-
-def _no_pixels() -> NDArray[np.int64]:
-    return np.zeros(256, np.int64)
 
 
 @dataclass
@@ -33,7 +27,8 @@ class Survey:
         photographs: number of photographs by condition; the condition is "" where a split has no parts.
         labels: number of label files by condition.
         sizes: number of photographs by upright (H, W); those that cannot be read are left out.
-        pixels: (256,) int64, pixels by id as stored in the label files; those that cannot be read are left out.
+        pixels: number of pixels by id as stored in the label files, and the train id that it stands for, None if it
+            stands for nothing; label files that cannot be read are left out.
         faults: in the order of the listing, those of the listing first.
     """
 
@@ -41,41 +36,29 @@ class Survey:
     photographs: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    pixels: NDArray[np.int64] = field(default_factory=_no_pixels)
+    pixels: Counter[tuple[int, int | None]] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
 
-    @property
-    def undeclared(self) -> list[int]:
-        """The ids that occur and stand for nothing, in order."""
-        return [raw for raw in np.flatnonzero(self.pixels).tolist() if raw not in self.label_space.raw_to_train]
+    def ids(self, train: int | None) -> list[int]:
+        """The ids in the files that stand for a train id, or (None) for nothing, in order."""
+        return sorted(raw for raw, meaning in self.pixels if meaning == train)
+
+    def share(self, train: int | None) -> float:
+        """The share in all pixels of those that have a train id, or (None) none, in [0, 1]."""
+        return self._count(train) / max(1, self.pixels.total())
 
     @property
     def class_shares(self) -> dict[str, float]:
         """Each class's share of the pixels that show a class, in [0, 1] and 1 in all; 0 each if there is none."""
-        counts = {name: 0 for name in self.label_space.names}
-        for raw, train in self.label_space.raw_to_train.items():
-            if train != IGNORE:
-                counts[self.label_space.names[train]] += int(self.pixels[raw])
-        whole = sum(counts.values()) or 1
+        counts = {name: self._count(train) for train, name in enumerate(self.label_space.names)}
+        whole = max(1, sum(counts.values()))
         return {name: count / whole for name, count in counts.items()}
 
-    @property
-    def ignored_share(self) -> float:
-        """The ignored share of all pixels, in [0, 1]."""
-        return self._share_of_all([raw for raw, train in self.label_space.raw_to_train.items() if train == IGNORE])
-
-    @property
-    def undeclared_share(self) -> float:
-        """The share of all pixels whose ids stand for nothing, in [0, 1]."""
-        return self._share_of_all(self.undeclared)
-
-    def _share_of_all(self, ids: Sequence[int]) -> float:
-        return float(self.pixels[list(ids)].sum() / max(1, self.pixels.sum()))
+    def _count(self, train: int | None) -> int:
+        return sum(count for (_, meaning), count in self.pixels.items() if meaning == train)
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it in plain containers for JSON."""
-        whole = max(1, int(self.pixels.sum()))
-        found = [(raw, int(self.pixels[raw])) for raw in np.flatnonzero(self.pixels).tolist()]
         return {
             "photographs": self.photographs.total(),
             "labels": self.labels.total(),
@@ -85,17 +68,20 @@ class Survey:
                 if name
             },
             "sizes": [{"height": h, "width": w, "photographs": n} for (h, w), n in self.sizes.most_common()],
-            "ids": [{"id": raw, "stands_for": self.meaning(raw), "pixels": n, "share": n / whole} for raw, n in found],
+            "ids": [
+                {"id": raw, "stands_for": self._name(train), "pixels": count, "share": count / self.pixels.total()}
+                for (raw, train), count in sorted(self.pixels.items(), key=lambda item: item[0][0])
+            ],
             "class_shares": self.class_shares,
-            "ignored_share": self.ignored_share,
+            "ignored_share": self.share(IGNORE),
             "faults": [
-                {"kind": str(fault.kind), "file": str(fault.path), "message": fault.message} for fault in self.faults
+                {"kind": str(fault.kind), "file": str(fault.path or ""), "message": fault.message}
+                for fault in self.faults
             ],
         }
 
-    def meaning(self, raw: int) -> str | None:
-        """Say which class an id of the files stands for, or `ignored`; None if it is not declared."""
-        train = self.label_space.raw_to_train.get(raw)
+    def _name(self, train: int | None) -> str | None:
+        """Name a class, or `ignored`; None where an id stands for nothing."""
         return None if train is None else "ignored" if train == IGNORE else self.label_space.names[train]
 
 
@@ -108,7 +94,7 @@ def survey_split(source: PairSource, label_space: LabelSpace, title: str) -> Sur
         title: of the split, for the progress bar.
 
     Raises:
-        ValueError: the split is not there at all.
+        NotThere: nothing of the split is on the disk.
     """
     pairs, faults = list_with_faults(source)
     found = Survey(label_space, faults=faults)
@@ -118,13 +104,16 @@ def survey_split(source: PairSource, label_space: LabelSpace, title: str) -> Sur
             found.photographs[pair.condition] += 1
             found.labels[pair.condition] += pair.labels is not None
             found.sizes.update([size] if size else [])
-            found.pixels += pixels
+            found.pixels.update(pixels)
             found.faults += wrong
     return found
 
 
-def _look(pair: Pair, label_space: LabelSpace) -> tuple[tuple[int, int] | None, NDArray[np.int64], tuple[Fault, ...]]:
-    """Inspect one pair and keep of its labels only how many pixels have which id, (256,) int64."""
+def _look(
+    pair: Pair, label_space: LabelSpace
+) -> tuple[tuple[int, int] | None, Counter[tuple[int, int | None]], tuple[Fault, ...]]:
+    """Inspect one pair, and keep of its labels only how many pixels have which id."""
     seen = inspect_pair(pair, label_space)
-    pixels = _no_pixels() if seen.ids is None else np.bincount(seen.ids.ravel(), minlength=256)
-    return seen.size, pixels, seen.faults
+    counts = [] if seen.ids is None else np.bincount(seen.ids.ravel(), minlength=256).tolist()
+    pixels = {(raw, label_space.raw_to_train.get(raw)): count for raw, count in enumerate(counts) if count}
+    return seen.size, Counter(pixels), seen.faults
