@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +14,7 @@ class Kind(StrEnum):
     """The kinds of faults; the value says in words what is counted."""
 
     LISTING = "splits that cannot be listed"
+    LINE = "lines of a file list that name no file to read"
     NO_LABELS = "photographs without labels"
     NO_PHOTOGRAPH = "labels without a photograph"
     OUTSIDE = "files outside the data set's folder"
@@ -25,6 +26,7 @@ class Kind(StrEnum):
 
 REMEDIES = {
     Kind.LISTING: "what the sentence says; nothing else of the split was looked into",
+    Kind.LINE: "correct these lines, or put the files where they say, inside data.root",
     Kind.NO_LABELS: "put each label file where it was expected, or move the photograph out of the split's folder",
     Kind.NO_PHOTOGRAPH: "put the photograph back, or move the label file out of the split's folder",
     Kind.OUTSIDE: "copy the file into data.root; what a link or `..` leads to outside of it is never read",
@@ -53,15 +55,15 @@ class NotThere(ValueError):
 
 
 class FaultyListing(ValueError):
-    """A split whose files do not all belong together; a training stops here, and a survey goes on.
+    """A split of which something is missing or does not belong; a training stops here, and a survey goes on.
 
     Args:
         message: the sentence for users.
-        pairs: all that were listed, the faulty ones too.
+        pairs: all that were found, the faulty ones too.
         faults: every one that was found.
     """
 
-    def __init__(self, message: str, pairs: Sequence[Pair], faults: Sequence[Fault]) -> None:
+    def __init__(self, message: str, pairs: Iterable[Pair], faults: Iterable[Fault]) -> None:
         super().__init__(message)
         self.pairs = tuple(pairs)
         self.faults = tuple(faults)

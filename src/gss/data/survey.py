@@ -115,5 +115,6 @@ def _look(
     """Inspect one pair, and keep of its labels only how many pixels have which id."""
     seen = inspect_pair(pair, label_space)
     counts = [] if seen.ids is None else np.bincount(seen.ids.ravel(), minlength=256).tolist()
-    pixels = {(raw, label_space.raw_to_train.get(raw)): count for raw, count in enumerate(counts) if count}
+    own_space = pair.label_space or label_space
+    pixels = {(raw, own_space.raw_to_train.get(raw)): count for raw, count in enumerate(counts) if count}
     return seen.size, Counter(pixels), seen.faults

@@ -43,6 +43,10 @@ def inspect_pair(pair: Pair, label_space: LabelSpace) -> Inspection:
     """Check that a photograph is whole, and its labels, if it has any, readable, declared and of the same size.
 
     Labels are decoded fully; of photographs only header and checksums (or the JPEG stream) are read.
+
+    Args:
+        pair: says which files, and which table translates the labels if it is not that of its data set.
+        label_space: of the data set.
     """
     faults: list[Fault] = []
     size = _tried(partial(image_size, pair.image), Kind.PHOTOGRAPH, pair.image, faults)
@@ -50,7 +54,8 @@ def inspect_pair(pair: Pair, label_space: LabelSpace) -> Inspection:
         return Inspection(pair, size, None, tuple(faults))
     ids = _tried(partial(read_ids, pair.labels), Kind.LABELS, pair.labels, faults)
     if ids is not None:
-        _tried(partial(label_space.to_train_ids, ids, str(pair.labels)), Kind.IDS, pair.labels, faults)
+        own_space = pair.label_space or label_space
+        _tried(partial(own_space.to_train_ids, ids, str(pair.labels)), Kind.IDS, pair.labels, faults)
         if size is not None:
             own = (ids.shape[0], ids.shape[1])
             _tried(partial(require_same_size, pair, size, own), Kind.SIZE, pair.labels, faults)
@@ -58,13 +63,16 @@ def inspect_pair(pair: Pair, label_space: LabelSpace) -> Inspection:
 
 
 def verify_pairs(pairs: Sequence[Pair], label_space: LabelSpace) -> None:
-    """Check every pair of a split. Threads suffice: decoding releases the interpreter lock.
+    """Check every pair of a split, one that is listed several times once.
+
+    Threads suffice: decoding releases the interpreter lock.
 
     Raises:
         ValueError: the first faulty pair in the order of the listing; one sentence that names the file.
     """
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
-        checks = [pool.submit(verify_pair, pair, label_space) for pair in pairs]
+        once = {(pair.image, pair.labels): pair for pair in pairs}.values()
+        checks = [pool.submit(verify_pair, pair, label_space) for pair in once]
         try:
             for check in shown(checks, "checking photographs and labels", len(checks)):
                 check.result()

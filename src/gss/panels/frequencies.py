@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
-from PIL.ImageDraw import Draw
+from PIL.ImageDraw import Draw, ImageDraw
 
 from gss.overlay import Colour
 from gss.panels.codebook import share_in_words
@@ -77,7 +77,7 @@ def _block(
     return picture
 
 
-def _draw_axis(draw: Draw, box: tuple[int, int, int, int], style: Style) -> None:
+def _draw_axis(draw: ImageDraw, box: tuple[int, int, int, int], style: Style) -> None:
     """Draw a line for each power of ten, named as far as there is room."""
     left, top, right, bottom = box
     for share, name in TICKS.items():
