@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from gss.data.progress import shown
 
@@ -33,7 +34,7 @@ class Limits:
     members: int = 1_000_000
 
 
-def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
+def unpack(archive: Path, folder: Path, part: str | None = None, limits: Limits | None = None) -> None:
     """Unpack a zip archive into a folder that is not there yet; it gets its name when all of it is whole.
 
     All entries are judged by what they declare before the first is written. While unpacking, a file that does not hold
@@ -42,30 +43,42 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
     Args:
         archive: the zip file.
         folder: made by this call.
+        part: the folder in the archive that becomes `folder`; None: all of the archive.
         limits: what the archive may unpack to.
 
     Raises:
         ValueError: the folder is there, the archive is broken, too large, or has an entry that is no plain file or
             folder inside; one sentence that names the archive and the entry.
     """
-    if folder.exists():
-        raise ValueError(f"'{folder}' is there already; move it away, or choose another folder to unpack into")
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unpacking")
+    require_absent(folder)
     try:
-        with zipfile.ZipFile(archive) as opened:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(archive) as opened, TemporaryDirectory(prefix=".unpacking.", dir=folder.parent) as place:
             entries = opened.infolist()
             total = _check_entries(archive, entries, limits or Limits())
             require_space(folder.parent, total, f"unpacking '{archive}'")
-            unfinished.mkdir(parents=True)
+            unfinished = Path(place) / "all"
+            unfinished.mkdir()
             for entry in shown(entries, f"unpacking {archive.name}", len(entries)):
                 _write_entry(archive, opened, entry, unfinished)
-        os.replace(unfinished, folder)
-    except zipfile.BadZipFile as error:
+            whole = unfinished / (part or "")
+            if not whole.is_dir():
+                raise ValueError(f"'{archive}' has no folder '{part}'; is it the archive that was meant?")
+            os.replace(whole, folder)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"'{archive}' is no whole zip archive ({error}); delete it and get it again") from error
     except OSError as error:
         raise ValueError(f"cannot unpack '{archive}' into '{folder}' ({error}); nothing was left there") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def require_absent(folder: Path) -> None:
+    """Refuse a folder to unpack into that is there already, whatever it holds.
+
+    Raises:
+        ValueError: it is there.
+    """
+    if folder.exists():
+        raise ValueError(f"'{folder}' is there already; move it away, or choose another folder to unpack into")
 
 
 def require_space(folder: Path, num_bytes: int, purpose: str) -> None:
