@@ -133,6 +133,10 @@ class SegmentationDataModule(L.LightningDataModule):
             verify_pairs(pairs, self.label_space)
             self._verified.add(split)
 
+    def serve_own_at_size(self) -> None:
+        """Validate on the own data set alone, at `size`, as what is measured on labels without a network is."""
+        self.native, self.elsewhere = False, {}
+
     def pairs(self, split: str) -> list[Pair]:
         """List one split; the disk is searched at the first call only.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from gss.boundaries import BoundaryFScore
+from gss.inference import Inference
+from gss.inference.sizes import resized
 from gss.inverse_exchange import conditioned_on
 from gss.label_loss import check_passes_gradients
 from gss.labels import LabelSpace
@@ -42,6 +44,7 @@ class ConditioningStage(Stage):
         posterior: what labels say of tokens; None: one-hot.
         class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
         token_weights: (V,) float32, what a cell of each token counts; None: all the same.
+        inference: how the network is shown photographs in validation; None: as they are served, whole.
 
     Raises:
         ValueError: if the segmenter does not have the readout, or a loss could teach nothing.
@@ -63,6 +66,7 @@ class ConditioningStage(Stage):
         posterior: Posterior | None = None,
         class_weights: Tensor | None = None,
         token_weights: Tensor | None = None,
+        inference: Inference | None = None,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
@@ -71,6 +75,7 @@ class ConditioningStage(Stage):
         self.segmenter, self.readout = segmenter, readout
         self.objective, self.ignore_policy = objective or Objective(), ignore_policy or IgnorePolicy()
         self.posterior = posterior or OneHotPosterior()
+        self.inference = inference or Inference((0, 0), segmenter.network.stride, scale="native")
         self._begin_inverse()
         if self.objective.label_weight and segmenter.autoencoder is not None:
             check_passes_gradients(segmenter.autoencoder)
@@ -126,20 +131,26 @@ class ConditioningStage(Stage):
             self.boundary(readout).reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Scores every readout, and for generation the ceiling and the share of tokens that are right."""
-        output, labels = self.segmenter.network(batch["image"]), batch["labels"]
-        for readout in self.segmenter.readouts:
-            predicted = self.segmenter.generate(output, readout).labels
+        """Scores every readout, and for generation the ceiling and, of whole photographs, the share of tokens right."""
+        image, labels = batch["image"], batch["labels"]
+
+        def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
+            """class_probs (N, K, h, w) float32 by readout of views (N, 3, h, w) float32 in [0, 1]."""
+            output = self.segmenter.network(shown)
+            if self.inference.sees_whole and self.segmenter.autoencoder is not None:
+                self._count_tokens(output, resized(labels, output.size))
+            return self.segmenter.read_each(output, self.segmenter.readouts)
+
+        def reconstruct(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
+            """class_probs (N, K, h, w) float32 of labels (N, h, w) int64 after their way through tokens."""
+            assert self.segmenter.autoencoder is not None
+            yield "ceiling", self.segmenter.autoencoder.reconstruct(shown).class_probs
+
+        for readout, predicted in self.inference.labels(segment, image).items():
             self.confusion(readout).update(predicted, labels)
             self.boundary(readout).update(predicted, labels)
         if self.segmenter.autoencoder is not None:
-            self.confusion("ceiling").update(self.segmenter.autoencoder.reconstruct(labels).labels, labels)
-            targets = self._targets(labels, output)
-            right = output.prior.likeliest() == targets.tokens
-            self.token_accuracy.update(right[targets.token_valid])
-            if output.prior.vocabulary is not None:
-                own = output.prior.vocabulary.has_row(targets.tokens[targets.token_valid])
-                self.outside_vocabulary.update((~own).float())
+            self.confusion("ceiling").update(self.inference.reconstructed(reconstruct, labels), labels)
 
     def on_validation_epoch_end(self) -> None:
         """Logs every readout's mIoU and boundary F-score, the main readout's classes, and the ceiling beside them."""
@@ -152,20 +163,34 @@ class ConditioningStage(Stage):
         if self.segmenter.autoencoder is not None:
             self.log_scores("ceiling", "val/reconstruction", per_class=False)
             self.log("val/ceiling", self.trainer.callback_metrics["val/reconstruction/miou"])
-            self.log("val/token_accuracy", self.token_accuracy)
-            head = self.segmenter.network.token_head
-            if head is not None and head.vocabulary is not None:
-                self.log("val/outside_vocabulary", self.outside_vocabulary)
+            if self.inference.sees_whole:
+                self._log_tokens()
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
-        """Rows that show what the main readout makes of the first `limit` photographs."""
-        image, labels = batch["image"][:limit], batch["labels"][:limit]
+        """What the main readout makes of the first `limit` photographs, or of a window in the middle of each."""
+        image, labels = (self.inference.glance(batch[key][:limit]) for key in ("image", "labels"))
         result = self.segmenter(image, self.readout)
         autoencoder, nothing = self.segmenter.autoencoder, [None] * len(image)
         painted = nothing if autoencoder is None else autoencoder.transform.paint(labels)
         generated = nothing if result.maskige is None else result.maskige
         columns = (batch["name"], image, labels, painted, generated, result.labels, result.class_probs)
         return [PanelRow(*row) for row in zip(*columns, strict=False)]
+
+    def _count_tokens(self, output: ConditioningOutput, labels: Tensor) -> None:
+        """Compares the likeliest tokens with those of labels (B, H, W) int64 of the size that the network saw."""
+        assert output.prior is not None
+        targets = self._targets(labels, output)
+        right = output.prior.likeliest() == targets.tokens
+        self.token_accuracy.update(right[targets.token_valid])
+        if output.prior.vocabulary is not None:
+            own = output.prior.vocabulary.has_row(targets.tokens[targets.token_valid])
+            self.outside_vocabulary.update((~own).float())
+
+    def _log_tokens(self) -> None:
+        self.log("val/token_accuracy", self.token_accuracy)
+        head = self.segmenter.network.token_head
+        if head is not None and head.vocabulary is not None:
+            self.log("val/outside_vocabulary", self.outside_vocabulary)
 
     def _targets(self, labels: Tensor, output: ConditioningOutput) -> TokenTargets:
         autoencoder, policy = self.segmenter.autoencoder, self.ignore_policy.at(self.global_step)

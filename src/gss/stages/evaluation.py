@@ -29,7 +29,7 @@ def evaluate_segmenter(
         datamodule: must have the checkpoint's classes.
         split: of the data module.
         readout: argmax, expected or pixel; None: the trained one.
-        config: with `hardware` and `paths`.
+        config: with `hardware`, `paths` and, for what is to be other than in training, `inference`.
 
     Returns:
         `miou, macc, aacc, boundary_f3, ceiling, readout, per_class`, and `readouts` with the scores of each; in [0, 1],
@@ -43,7 +43,8 @@ def evaluate_segmenter(
     datamodule.eval_split = split
     prepare_network(trained.segmenter.network, config["hardware"])
     record = {"config": trained.config, "prior": trained.prior}
-    stage = ConditioningStage(trained.segmenter, trained.label_space, None, record, chosen)
+    inference = trained.inference(config["inference"])
+    stage = ConditioningStage(trained.segmenter, trained.label_space, None, record, chosen, inference=inference)
     trainer = build_trainer(config, [StepProgress()], [])
     trainer.validate(stage, datamodule=datamodule, verbose=False)
     names = trained.label_space.names
