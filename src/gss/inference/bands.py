@@ -15,7 +15,7 @@ BAND = 2**24  # values of class_probs in a band at most, if that is a row: 64 Mi
 Segment = Callable[[Tensor], Iterable[tuple[str, Tensor]]]
 """Maps views (N, 3, h, w) float32 in [0, 1] to class_probs (N, K, h, w) float32 by readout, in one network pass.
 
-A generator lets one readout be used up before the next is made. For the ceiling, views are labels (N, h, w) int64.
+A generator lets one readout be used up before the next is made.
 """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -121,14 +121,20 @@ class Inference:
         """Likeliest class (B, H, W) int64 in [0, K) by readout, of photographs (B, 3, H, W) float32 in [0, 1]."""
         return likeliest(self.bands(segment, image))
 
-    def reconstructed(self, segment: Segment, labels: Tensor) -> Tensor:
-        """The ceiling's labels (B, H, W) int64 in [0, K), of labels (B, H, W) int64 in [0, K) or 255.
+    def reconstructed(self, class_probs_of: Callable[[Tensor], Tensor], labels: Tensor) -> Tensor:
+        """The ceiling's labels (B, H, W) int64 in [0, K): at the size and in the windows that the network would see.
 
-        They go through tokens at the size, and in the windows, in which the network sees the photograph, once.
+        Args:
+            class_probs_of: maps labels (N, h, w) int64 in [0, K) or 255 to class_probs (N, K, h, w) float32.
+            labels: (B, H, W) int64 in [0, K) or 255; of several views only one is taken.
         """
+
+        def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
+            """The only readout of labels."""
+            yield "ceiling", class_probs_of(shown)
+
         once = replace(self, flip=False, scales=(self._once,))
-        (found,) = likeliest(once.bands(segment, labels)).values()
-        return found
+        return likeliest(once.bands(segment, labels))["ceiling"]
 
     def glance(self, picture: Tensor) -> Tensor:
         """What the network is shown at once: a whole photograph or label map, or the window in its middle.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from gss.boundaries import BoundaryFScore
 from gss.inference import Inference
 from gss.inference.sizes import resized
 from gss.inverse_exchange import conditioned_on
@@ -19,6 +18,7 @@ from gss.networks.conditioning import ConditioningOutput
 from gss.panels import PanelRow
 from gss.pipeline import PIXEL_READOUT, GenerativeSegmenter
 from gss.posteriors import OneHotPosterior, Posterior
+from gss.scoreboard import ReadoutTally, Scoreboard, Tally
 from gss.stages.base import Batch, Stage
 from gss.stages.clipping import clip_apart
 from gss.stages.objective import Objective
@@ -44,6 +44,7 @@ class ConditioningStage(Stage):
         posterior: what labels say of tokens; None: one-hot.
         class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
         token_weights: (V,) float32, what a cell of each token counts; None: all the same.
+        thorough: whether validation also measures boundary IoU, calibration, likelihood and the detection of errors.
         inference: how the network is shown photographs in validation; None: as they are served, whole.
 
     Raises:
@@ -66,13 +67,12 @@ class ConditioningStage(Stage):
         posterior: Posterior | None = None,
         class_weights: Tensor | None = None,
         token_weights: Tensor | None = None,
+        thorough: bool = False,
         inference: Inference | None = None,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
-        num_classes = label_space.num_classes
-        self._boundary = nn.ModuleDict({readout: BoundaryFScore(num_classes) for readout in segmenter.readouts})
-        self.segmenter, self.readout = segmenter, readout
+        self.segmenter, self.readout, self.thorough = segmenter, readout, thorough
         self.objective, self.ignore_policy = objective or Objective(), ignore_policy or IgnorePolicy()
         self.posterior = posterior or OneHotPosterior()
         self.inference = inference or Inference((0, 0), segmenter.network.stride, scale="native")
@@ -118,53 +118,61 @@ class ConditioningStage(Stage):
         if self._began_with is not None:
             checkpoint["conditioned_on"] = self._began_with
 
-    def boundary(self, readout: str) -> BoundaryFScore:
-        """How well the outlines of a readout's classes are met."""
-        measure = self._boundary[readout]
-        assert isinstance(measure, BoundaryFScore)
-        return measure
+    def new_tallies(self, conditions: Sequence[str]) -> dict[str, Tally]:
+        """The ceiling's labels, and the class probabilities of each readout."""
+        names = self.label_space.names
+        readouts = {readout: ReadoutTally(names, conditions, self.thorough) for readout in self.segmenter.readouts}
+        return {**super().new_tallies(conditions), **readouts}
 
-    def on_validation_epoch_start(self) -> None:
-        """Empties what is counted over an epoch."""
-        super().on_validation_epoch_start()
-        for readout in self.segmenter.readouts:
-            self.boundary(readout).reset()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Scores every readout, and for generation the ceiling and, of whole photographs, the share of tokens right."""
-        image, labels = batch["image"], batch["labels"]
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores every readout, and for generation the ceiling and, where they can be compared, the tokens."""
+        board, labels, conditions = self.boards[dataloader_idx], batch["labels"], batch["condition"]
+        compares = self._compares_tokens and dataloader_idx == 0
 
         def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
             """class_probs (N, K, h, w) float32 by readout of views (N, 3, h, w) float32 in [0, 1]."""
             output = self.segmenter.network(shown)
-            if self.inference.sees_whole and self.segmenter.autoencoder is not None:
-                self._count_tokens(output, resized(labels, output.size))
+            if compares:
+                self._score_tokens(output, resized(labels, output.size))
             return self.segmenter.read_each(output, self.segmenter.readouts)
 
-        def reconstruct(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
-            """class_probs (N, K, h, w) float32 of labels (N, h, w) int64 after their way through tokens."""
-            assert self.segmenter.autoencoder is not None
-            yield "ceiling", self.segmenter.autoencoder.reconstruct(shown).class_probs
+        board.update_bands(self.inference.bands(segment, batch["image"]), labels, conditions)
+        if (autoencoder := self.segmenter.autoencoder) is not None:
+            reconstructed = self.inference.reconstructed(lambda seen: autoencoder.reconstruct(seen).class_probs, labels)
+            board.tally("ceiling").update(reconstructed, labels, conditions)
 
-        for readout, predicted in self.inference.labels(segment, image).items():
-            self.confusion(readout).update(predicted, labels)
-            self.boundary(readout).update(predicted, labels)
-        if self.segmenter.autoencoder is not None:
-            self.confusion("ceiling").update(self.inference.reconstructed(reconstruct, labels), labels)
+    @property
+    def _compares_tokens(self) -> bool:
+        """Whether the network's tokens have true ones beside them: those of windows overlap, of views differ."""
+        return self.inference.sees_whole and self.segmenter.autoencoder is not None
+
+    def _score_tokens(self, output: ConditioningOutput, labels: Tensor) -> None:
+        """Compares the likeliest tokens with those of labels (B, H, W) int64 of the size that the network saw."""
+        assert output.prior is not None
+        targets = self._targets(labels, output)
+        right = output.prior.likeliest() == targets.tokens
+        self.token_accuracy.update(right[targets.token_valid])
+        if output.prior.vocabulary is not None:
+            own = output.prior.vocabulary.has_row(targets.tokens[targets.token_valid])
+            self.outside_vocabulary.update((~own).float())
 
     def on_validation_epoch_end(self) -> None:
-        """Logs every readout's mIoU and boundary F-score, the main readout's classes, and the ceiling beside them."""
-        outlines = {readout: self.boundary(readout).mean() for readout in self.segmenter.readouts}
-        for readout, boundary_f3 in outlines.items():
-            self.log_scores(readout, f"val/{readout}", per_class=False)
-            self.log(f"val/{readout}/boundary_f3", boundary_f3)
-        self.log_scores(self.readout, "val", per_class=True)
-        self.log("val/boundary_f3", outlines[self.readout])
+        """Logs every readout's figures, the main readout's classes and conditions, and the ceiling beside them."""
+        mious = [self._log_board(board, prefix) for prefix, board in self.prefixes().items()]
+        self.log_harmonic_mean(mious)
+        if self._compares_tokens:
+            self.log("val/token_accuracy", self.token_accuracy)
+            head = self.segmenter.network.token_head
+            if head is not None and head.vocabulary is not None:
+                self.log("val/outside_vocabulary", self.outside_vocabulary)
+
+    def _log_board(self, board: Scoreboard, prefix: str) -> float:
+        """Logs the figures of one data set, and gives the mIoU of the main readout."""
+        for readout in self.segmenter.readouts:
+            self.log_scores(board.readout(readout), f"{prefix}/{readout}")
         if self.segmenter.autoencoder is not None:
-            self.log_scores("ceiling", "val/reconstruction", per_class=False)
-            self.log("val/ceiling", self.trainer.callback_metrics["val/reconstruction/miou"])
-            if self.inference.sees_whole:
-                self._log_tokens()
+            self.log(f"{prefix}/ceiling", self.log_scores(board.tally("ceiling"), f"{prefix}/reconstruction"))
+        return self.log_scores(board.readout(self.readout), prefix, in_detail=True)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
         """What the main readout makes of the first `limit` photographs, or of a window in the middle of each."""
@@ -175,22 +183,6 @@ class ConditioningStage(Stage):
         generated = nothing if result.maskige is None else result.maskige
         columns = (batch["name"], image, labels, painted, generated, result.labels, result.class_probs)
         return [PanelRow(*row) for row in zip(*columns, strict=False)]
-
-    def _count_tokens(self, output: ConditioningOutput, labels: Tensor) -> None:
-        """Compares the likeliest tokens with those of labels (B, H, W) int64 of the size that the network saw."""
-        assert output.prior is not None
-        targets = self._targets(labels, output)
-        right = output.prior.likeliest() == targets.tokens
-        self.token_accuracy.update(right[targets.token_valid])
-        if output.prior.vocabulary is not None:
-            own = output.prior.vocabulary.has_row(targets.tokens[targets.token_valid])
-            self.outside_vocabulary.update((~own).float())
-
-    def _log_tokens(self) -> None:
-        self.log("val/token_accuracy", self.token_accuracy)
-        head = self.segmenter.network.token_head
-        if head is not None and head.vocabulary is not None:
-            self.log("val/outside_vocabulary", self.outside_vocabulary)
 
     def _targets(self, labels: Tensor, output: ConditioningOutput) -> TokenTargets:
         autoencoder, policy = self.segmenter.autoencoder, self.ignore_policy.at(self.global_step)

@@ -44,7 +44,7 @@ def run_stage(config: Mapping[str, Any], parts: RunParts) -> dict[str, Any]:
     runner = _runner(config["stage"])
     _check_token_model(config)
     if config["stage"]["name"] == "prior":
-        parts.datamodule.serve_own_at_size()
+        parts.datamodule.evaluate_at_size()
     parts.datamodule.prepare_data()
     trainer = build_trainer(config, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip)
     for logger in parts.loggers:
