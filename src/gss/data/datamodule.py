@@ -134,7 +134,7 @@ class SegmentationDataModule(L.LightningDataModule):
             self._verified.add(split)
 
     def evaluate_at_size(self) -> None:
-        """Serve evaluation at `size` whatever `native` says, since what is measured on labels alone is measured there."""
+        """Serve evaluation at `size` whatever `native` says: what is measured on labels alone is measured there."""
         self.native = False
         for other in self.elsewhere.values():
             other.evaluate_at_size()
