@@ -63,8 +63,8 @@ ROOMS = {
     # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
     "runs": Room(
         "stages.run stages.prior_run stages.predictions_run stages.training stages.evaluation stages.reconstruction "
-        "stages.pictures stages.token_run stage_one checkpoints prediction label_prior token_grids label_files samples "
-        "completions",
+        "stages.pictures stages.token_run stage_one checkpoints prediction submission label_prior token_grids "
+        "label_files samples completions",
         "labels data maskige tokenizer networks token_model measures pipeline artefact assembly stages display "
         "callbacks",
     ),

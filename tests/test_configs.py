@@ -30,6 +30,7 @@ TRAINED = {
     "optim": ["adamw", "sgd"],
     "hardware": ["cpu"],
     "callbacks": ["none", "default", "ema"],
+    "inference": ["whole", "window", "own"],
     "logger": ["none", "csv", "tensorboard", "wandb"],
     "data": [
         "synthetic",
@@ -161,11 +162,12 @@ def run_both(compose, folder, *overrides):
     """Stage one and then stage two, from nothing."""
     prior = f"prior={folder / 'prior.safetensors'}"
     first = train(compose(folder / "one", *overrides, "stage=prior", prior))
-    second = train(compose(folder / "two", *overrides, "stage=conditioning", prior))
+    config = compose(folder / "two", *overrides, "stage=conditioning", prior)
+    second = train(config)
     assert 0 <= first["val/ceiling"] <= 1
     assert 0 < first["val/codebook_usage"] <= 1 <= first["val/codebook_perplexity"]
     assert 0 <= second["val/miou"] <= 1
-    assert second["val/ceiling"] == first["val/ceiling"]
+    assert config.data.native or second["val/ceiling"] == first["val/ceiling"]  # stage one is measured at data.size
 
 
 @pytest.mark.parametrize("option", TRAINED["stage"])
@@ -174,7 +176,7 @@ def test_stages_run(compose_tiny, tmp_path, tiny_prior, option):
     assert train(compose_tiny(tmp_path, f"stage={option}", f"prior={prior}"))["objective"] >= 0
 
 
-CHOICES = ("head", "optim", "hardware", "fusion")
+CHOICES = ("head", "optim", "hardware", "fusion", "inference")
 
 
 @pytest.mark.parametrize("choice", [f"{group}={option}" for group in CHOICES for option in TRAINED[group]])

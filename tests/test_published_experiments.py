@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gss.configuration import config_dir, to_plain
+from gss.inference import build_inference
 from gss.train import train
 
 ROWS = {  # backbone, d, depth of the fusion, whether the auxiliary head learns, whether an inverse learns; as printed
@@ -77,6 +78,19 @@ def test_a_row_is_the_published_recipe(compose_run, tmp_path, name):
     assert stage["inverse_weight"] == (1.0 if inverse else 0.0)
     assert maskige["inverse"]["name"] == ("shifted_window" if inverse else "soft_distance")
     assert maskige["palette"] == ("dataset" if data["name"] == "cityscapes" else "max_distance")
+    _assert_published_test(config, photograph=(1024, 2048) if data["name"] == "cityscapes" else (768, 1024))
+
+
+def _assert_published_test(config, photograph):
+    """Cityscapes in windows of 768 every 512 pixels at native scale, ADE20K whole with a short side of 512; once."""
+    assert config["data"]["native"]
+    inference = build_inference(config["inference"], tuple(config["data"]["size"]), 4)
+    assert (inference.flip, inference.scales, inference.blend) == (False, (1.0,), "uniform")
+    if config["data"]["name"] == "cityscapes":
+        assert (inference.name, inference.window, inference.step) == ("window", (768, 768), (512, 512))
+        assert inference.size(*photograph) == photograph
+    else:
+        assert (inference.name, inference.size(*photograph)) == ("whole", (512, 683))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +98,7 @@ def shrunk(compose_run, tiny_scenes, tiny_network, tiny_dvae):
     """A function that composes a row and makes it small, by overrides alone."""
     narrow = [word for word in tiny_network if not word.startswith(("backbone.", "callbacks", "maskige.max_steps"))]
     device = ["hardware=cpu", "hardware.devices=1", "backbone.pretrained=false"]
-    device += ["callbacks.panels=null", "callbacks.best=null"]
+    device += ["callbacks.panels=null", "callbacks.best=null", "inference.short_side=32"]
     data = ["data=synthetic", *tiny_scenes]
 
     def compose(folder, name, *more):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gss.assembly import restore_segmenter
 from gss.callbacks.checkpoint_io import AtomicCheckpointIO
+from gss.inference import Inference, build_inference
 from gss.labels import LabelSpace
 from gss.pipeline import GenerativeSegmenter
 
@@ -63,6 +65,18 @@ class TrainedSegmenter:
         trained = self.config["stage"]["readout"] if self.prior is not None else "pixel"
         self.segmenter.check_readout(wanted or trained)
         return wanted or trained
+
+    def inference(self, wanted: Mapping[str, Any] | None = None) -> Inference:
+        """How photographs are shown: as in training, but for the settings that are wanted and not None.
+
+        Checkpoints from before there was a choice saw whole photographs at the trained scale.
+
+        Raises:
+            ValueError: for a setting that there is not, or out of range.
+        """
+        given = {key: value for key, value in (wanted or {}).items() if value is not None}
+        settings = {**self.config.get("inference", {}), **given}
+        return build_inference(settings, self.size, self.segmenter.network.stride)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

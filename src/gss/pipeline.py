@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -218,6 +218,15 @@ class GenerativeSegmenter(nn.Module):
         assert self.autoencoder is not None
         assert output.prior is not None
         return self.autoencoder.read(self.autoencoder.draw(output.prior, readout), output.size)
+
+    def read_each(self, output: ConditioningOutput, readouts: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """class_probs (B, K, H, W) float32 of one output by each readout, made one after the other when asked for.
+
+        Raises:
+            ValueError: for a readout that this segmenter does not have.
+        """
+        for readout in readouts:
+            yield readout, self.generate(output, readout).class_probs
 
     def check_readout(self, readout: str) -> None:
         """Raises a ValueError that lists the readouts unless this segmenter has the given one."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from gss.checkpoints import TrainedSegmenter
 from gss.data.reading import read_image
-from gss.inference import segment_photograph
+from gss.inference import Inference
 from gss.panels import overlay
+from gss.pipeline import GenerativeSegmenter
 from gss.progress import track
+from gss.submission import entries, submission_format, write_submission
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -40,6 +44,7 @@ def predict_photographs(
     readout: str | None = None,
     device: str = "cpu",
     opacity: float = 0.5,
+    inference: Inference | None = None,
 ) -> None:
     """Writes `labels/NAME.png` (train ids), `maskige/NAME.png` and `overlay/NAME.png` for each photograph.
 
@@ -48,29 +53,65 @@ def predict_photographs(
     Args:
         trained: the checkpoint.
         photographs: files.
-        output: folder, made when missing. The maskige is left out for the pixel readout, which generates none.
+        output: folder, made when missing. The maskige is left out for the pixel readout, which generates none, and for
+            photographs in windows or in several views, which have as many.
         readout: argmax, expected or pixel; None: the trained one.
         device: cpu, cuda or cuda:N.
         opacity: of the labels over the photograph, in [0, 1].
+        inference: how photographs are shown to the network; None: as in training.
 
     Raises:
         ValueError: after the last photograph, naming those that could not be read; or before, if two photographs would
             write the same file, or the device is not there.
     """
-    chosen, names = trained.readout(readout), _names(photographs)
-    check_device(device)
-    segmenter = trained.segmenter.to(device)
+    names, segmenting = _names(photographs), Segmenting.on(device, trained, readout, inference)
     unread: list[str] = []
     for path in track(photographs, "predicting", unit="photographs"):
         try:
-            image = torch.tensor(read_image(path)).permute(2, 0, 1).float() / 255
+            image = read_photograph(path)
         except ValueError as error:
             unread.append(str(error))
             continue
-        _write(_segment(trained, image.to(device), chosen), image, output, names[path], trained, opacity)
-    segmenter.cpu()
+        _write(segmenting(image), image, output, names[path], trained, opacity)
+    trained.segmenter.cpu()
     if unread:
         raise ValueError(f"{len(unread)} of {len(photographs)} photographs were left out: {'; '.join(unread)}")
+
+
+def predict_submission(
+    trained: TrainedSegmenter,
+    photographs: Sequence[Path],
+    name: str,
+    target: Path,
+    readout: str | None = None,
+    device: str = "cpu",
+    inference: Inference | None = None,
+) -> None:
+    """Writes what a benchmark's server takes: the labels of every photograph, in its ids and under its names, zipped.
+
+    Args:
+        trained: the checkpoint.
+        photographs: of the split that the server scores.
+        name: the server's data set: cityscapes, ade20k or acdc.
+        target: the zip, written whole or not at all.
+        readout: argmax, expected or pixel; None: the trained one.
+        device: cpu, cuda or cuda:N.
+        inference: how photographs are shown to the network; None: as in training.
+
+    Raises:
+        ValueError: before anything is segmented, if the classes or the photographs' names are not the server's; and for
+            a photograph that cannot be read, since a submission must be complete.
+    """
+    wanted = submission_format(name, trained.label_space.names)
+    named, segmenting = entries(wanted, photographs), Segmenting.on(device, trained, readout, inference)
+
+    def labelled() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """Entries and train ids (H, W) uint8 in [0, K), photograph by photograph."""
+        for path in track(photographs, "predicting", unit="photographs"):
+            yield named[path], segmenting(read_photograph(path))[0].cpu().numpy().astype(np.uint8)
+
+    write_submission(wanted, labelled(), len(photographs), target)
+    trained.segmenter.cpu()
 
 
 def check_device(device: str) -> None:
@@ -83,21 +124,59 @@ def check_device(device: str) -> None:
         raise ValueError(f"device={device}, but no CUDA device was found: choose device=cpu")
 
 
-def _segment(trained: TrainedSegmenter, image: Tensor, readout: str) -> tuple[Tensor, Tensor | None]:
-    """Labels (H, W) int64 and, if generated, the maskige (3, H, W) of a photograph (3, H, W), float32 in [0, 1]."""
-    generated: list[Tensor | None] = []
+def read_photograph(path: Path) -> Tensor:
+    """A photograph (3, H, W) float32 in [0, 1], upright.
 
-    def class_probs_of(shown: Tensor) -> Tensor:
-        """From (1, 3, H', W') float32 in [0, 1] to class_probs (1, K, H', W') float32; keeps the maskige beside."""
-        result = trained.segmenter(shown, readout)
-        generated.append(result.maskige)
-        return torch.as_tensor(result.class_probs)
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    return torch.tensor(read_image(path)).permute(2, 0, 1).float() / 255
 
-    class_probs = segment_photograph(image, class_probs_of, trained.size, trained.segmenter.network.stride)
-    maskige = generated[0]
-    if maskige is not None:  # a picture to look at: enlarged for show, never decoded again
-        maskige = nn.functional.interpolate(maskige, size=image.shape[-2:], mode="nearest")[0]
-    return class_probs.argmax(dim=0), maskige
+
+@dataclass(frozen=True)
+class Segmenting:
+    """Photographs to labels, one at a time.
+
+    Args:
+        segmenter: on the device, in evaluation mode.
+        readout: argmax, expected or pixel.
+        inference: how photographs are shown to the network.
+        device: cpu, cuda or cuda:N.
+    """
+
+    segmenter: GenerativeSegmenter
+    readout: str
+    inference: Inference
+    device: str
+
+    @classmethod
+    def on(cls, device: str, trained: TrainedSegmenter, readout: str | None, inference: Inference | None) -> Segmenting:
+        """A checkpoint's segmenter, moved to the device; None stands for what it was trained with.
+
+        Raises:
+            ValueError: if the readout or the device is not there.
+        """
+        chosen = trained.readout(readout)
+        check_device(device)
+        return cls(trained.segmenter.to(device), chosen, inference or trained.inference(), device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Labels (H, W) int64 in [0, K) of a photograph (3, H, W) float32 in [0, 1], and its maskige, if it has one."""
+        drawn: list[Tensor | None] = []
+
+        def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
+            """class_probs (N, K, h, w) float32 of views (N, 3, h, w) float32; keeps the maskige of a single view."""
+            generation = self.segmenter(shown, self.readout)
+            if self.inference.sees_whole:
+                drawn.append(generation.maskige)
+            yield self.readout, generation.class_probs
+
+        labels = self.inference.labels(segment, image[None].to(self.device))[self.readout][0]
+        maskige = drawn[0] if drawn else None
+        if maskige is not None:  # a picture to look at: enlarged for show, never decoded again
+            maskige = nn.functional.interpolate(maskige, size=image.shape[-2:], mode="nearest")[0]
+        return labels, maskige
 
 
 def _write(

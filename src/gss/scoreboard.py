@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from gss.boundaries import BoundaryFScore
@@ -12,6 +13,7 @@ from gss.boundary_iou import BoundaryIoU
 from gss.calibration import CalibrationError
 from gss.conditions import ConditionMatrices
 from gss.error_detection import ErrorDetection
+from gss.inference import Band
 from gss.labels import IGNORE
 from gss.metrics import ConfusionMatrix, Scores, scores
 from gss.proper_scores import BrierScore, LogLikelihood
@@ -97,17 +99,43 @@ class ReadoutTally(Tally):
             labels: (B, H, W) int64 in [0, K) or 255, which is left out.
             conditions: B names; "" for a photograph that is counted in the pooled figures only.
         """
-        confidence, predicted = class_probs.max(dim=1)
-        self.update(predicted, labels, conditions)
-        self.boundary.update(predicted, labels)
+        self.update_judged(*self.judge(class_probs, labels), labels, conditions)
+
+    def judge(self, class_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds some rows of a batch to what is summed over pixels, and gives what the rest needs of them.
+
+        Args:
+            class_probs: (B, K, rows, W) float32, sums to 1 over K.
+            labels: (B, rows, W) int64 in [0, K) or 255, which is left out.
+
+        Returns:
+            confidence (B, rows, W) float32 in [0, 1] and predicted labels (B, rows, W) int64 in [0, K).
+        """
         if self.thorough:
-            self.boundary_iou.update(predicted, labels)
-            labelled = labels != IGNORE
-            judged = confidence.masked_select(labelled), (predicted == labels).masked_select(labelled)
-            self.calibration.update(*judged)
-            self.errors.update(*judged)
             self.likelihood.update(class_probs, labels)
             self.brier.update(class_probs, labels)
+        confidence, predicted = class_probs.max(dim=1)
+        return confidence, predicted
+
+    def update_judged(
+        self, confidence: Tensor, predicted_labels: Tensor, labels: Tensor, conditions: Sequence[str]
+    ) -> None:
+        """Adds a batch of whole pictures, all of whose rows were judged.
+
+        Args:
+            confidence: (B, H, W) float32 in [0, 1].
+            predicted_labels: (B, H, W) int64 in [0, K).
+            labels: (B, H, W) int64 in [0, K) or 255, which is left out.
+            conditions: B names; "" for a photograph that is counted in the pooled figures only.
+        """
+        self.update(predicted_labels, labels, conditions)
+        self.boundary.update(predicted_labels, labels)
+        if self.thorough:
+            self.boundary_iou.update(predicted_labels, labels)
+            labelled = labels != IGNORE
+            judged = confidence.masked_select(labelled), (predicted_labels == labels).masked_select(labelled)
+            self.calibration.update(*judged)
+            self.errors.update(*judged)
 
     def figures(self) -> dict[str, float]:
         """The same and boundary_f3; if thorough also boundary_iou, ece, nll, brier, auroc, aupr."""
@@ -150,6 +178,23 @@ class Scoreboard(nn.Module):
         found = self._tallies[scored]
         assert isinstance(found, ReadoutTally)
         return found
+
+    def update_bands(self, bands: Iterable[Band], labels: Tensor, conditions: Sequence[str]) -> None:
+        """Adds a batch whose class probabilities come from top to bottom, so that they need not exist at once.
+
+        Args:
+            bands: of every readout.
+            labels: (B, H, W) int64 in [0, K) or 255, which is left out.
+            conditions: B names; "" for a photograph that is counted in the pooled figures only.
+        """
+        judged: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        for top, class_probs in bands:
+            for scored, part in class_probs.items():
+                rows = labels[:, top : top + part.shape[-2]]
+                judged.setdefault(scored, []).append(self.readout(scored).judge(part, rows))
+        for scored, parts in judged.items():
+            confidence, predicted = (torch.cat(maps, dim=1) for maps in zip(*parts, strict=True))
+            self.readout(scored).update_judged(confidence, predicted, labels, conditions)
 
     def reset(self) -> None:
         """Forgets all counts."""

@@ -162,8 +162,10 @@ def test_a_second_data_set_is_validated_under_its_name(tmp_path, form):
     shown = served(data)
     assert [name[:9] for name in shown["cityscapes"]] == ["frankfurt"] * 2
     assert [name.split("/")[0] for name in shown["acdc"]] == ["fog", "night", "rain", "snow"]
-    batch = next(iter(data.val_dataloader()[1]))
-    assert (batch["labels"].shape, batch["condition"]) == ((1, 8, 16), ["fog"])
+    batch, native = next(iter(data.val_dataloader()[1])), data.elsewhere["acdc"].dataset("val", native=True)[0]
+    assert (batch["labels"][0].shape, batch["condition"]) == (native["labels"].shape, ["fog"])
+    data.evaluate_at_size()
+    assert [next(iter(loader))["labels"].shape for loader in data.val_dataloader()] == [(1, 16, 32), (1, 8, 16)]
     assert len(data.label_batches("train").__next__()) == 2  # trained on the first alone
 
 

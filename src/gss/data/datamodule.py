@@ -133,6 +133,12 @@ class SegmentationDataModule(L.LightningDataModule):
             verify_pairs(pairs, self.label_space)
             self._verified.add(split)
 
+    def evaluate_at_size(self) -> None:
+        """Serve evaluation at `size` whatever `native` says: what is measured on labels alone is measured there."""
+        self.native = False
+        for other in self.elsewhere.values():
+            other.evaluate_at_size()
+
     def pairs(self, split: str) -> list[Pair]:
         """List one split; the disk is searched at the first call only.
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from gss.inference import Inference
+from gss.inference.sizes import resized
 from gss.inverse_exchange import conditioned_on
 from gss.label_loss import check_passes_gradients
 from gss.labels import LabelSpace
@@ -43,6 +45,7 @@ class ConditioningStage(Stage):
         class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
         token_weights: (V,) float32, what a cell of each token counts; None: all the same.
         thorough: whether validation also measures boundary IoU, calibration, likelihood and the detection of errors.
+        inference: how the network is shown photographs in validation; None: as they are served, whole.
 
     Raises:
         ValueError: if the segmenter does not have the readout, or a loss could teach nothing.
@@ -65,12 +68,14 @@ class ConditioningStage(Stage):
         class_weights: Tensor | None = None,
         token_weights: Tensor | None = None,
         thorough: bool = False,
+        inference: Inference | None = None,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
         self.segmenter, self.readout, self.thorough = segmenter, readout, thorough
         self.objective, self.ignore_policy = objective or Objective(), ignore_policy or IgnorePolicy()
         self.posterior = posterior or OneHotPosterior()
+        self.inference = inference or Inference((0, 0), segmenter.network.stride, scale="native")
         self._begin_inverse()
         if self.objective.label_weight and segmenter.autoencoder is not None:
             check_passes_gradients(segmenter.autoencoder)
@@ -120,23 +125,29 @@ class ConditioningStage(Stage):
         return {**super().new_tallies(conditions), **readouts}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Scores every readout, and for generation the ceiling and, on the own data set, the tokens that are right."""
+        """Scores every readout, and for generation the ceiling and, where they can be compared, the tokens."""
         board, labels, conditions = self.boards[dataloader_idx], batch["labels"], batch["condition"]
-        output = self.segmenter.network(batch["image"])
-        for readout, class_probs in self._readings(batch["image"], output):
-            board.readout(readout).update_probs(class_probs, labels, conditions)
-        if self.segmenter.autoencoder is not None:
-            reconstructed = self.segmenter.autoencoder.reconstruct(labels).labels
-            board.tally("ceiling").update(reconstructed, labels, conditions)
-            if dataloader_idx == 0:
-                self._score_tokens(output, labels)
+        compares = self._compares_tokens and dataloader_idx == 0
 
-    def _readings(self, image: Tensor, output: ConditioningOutput) -> Iterator[tuple[str, Tensor]]:
-        """Each readout with its class_probs (B, K, H, W) float32 at the labels' size, one after the other."""
-        for readout in self.segmenter.readouts:
-            yield readout, self.segmenter.generate(output, readout).class_probs
+        def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
+            """class_probs (N, K, h, w) float32 by readout of views (N, 3, h, w) float32 in [0, 1]."""
+            output = self.segmenter.network(shown)
+            if compares:
+                self._score_tokens(output, resized(labels, output.size))
+            return self.segmenter.read_each(output, self.segmenter.readouts)
+
+        board.update_bands(self.inference.bands(segment, batch["image"]), labels, conditions)
+        if (autoencoder := self.segmenter.autoencoder) is not None:
+            reconstructed = self.inference.reconstructed(lambda seen: autoencoder.reconstruct(seen).class_probs, labels)
+            board.tally("ceiling").update(reconstructed, labels, conditions)
+
+    @property
+    def _compares_tokens(self) -> bool:
+        """Whether the network's tokens have true ones beside them: those of windows overlap, of views differ."""
+        return self.inference.sees_whole and self.segmenter.autoencoder is not None
 
     def _score_tokens(self, output: ConditioningOutput, labels: Tensor) -> None:
+        """Compares the likeliest tokens with those of labels (B, H, W) int64 of the size that the network saw."""
         assert output.prior is not None
         targets = self._targets(labels, output)
         right = output.prior.likeliest() == targets.tokens
@@ -149,7 +160,7 @@ class ConditioningStage(Stage):
         """Logs every readout's figures, the main readout's classes and conditions, and the ceiling beside them."""
         mious = [self._log_board(board, prefix) for prefix, board in self.prefixes().items()]
         self.log_harmonic_mean(mious)
-        if self.segmenter.autoencoder is not None:
+        if self._compares_tokens:
             self.log("val/token_accuracy", self.token_accuracy)
             head = self.segmenter.network.token_head
             if head is not None and head.vocabulary is not None:
@@ -164,8 +175,8 @@ class ConditioningStage(Stage):
         return self.log_scores(board.readout(self.readout), prefix, in_detail=True)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
-        """Rows that show what the main readout makes of the first `limit` photographs."""
-        image, labels = batch["image"][:limit], batch["labels"][:limit]
+        """What the main readout makes of the first `limit` photographs, or of a window in the middle of each."""
+        image, labels = (self.inference.glance(batch[key][:limit]) for key in ("image", "labels"))
         result = self.segmenter(image, self.readout)
         autoencoder, nothing = self.segmenter.autoencoder, [None] * len(image)
         painted = nothing if autoencoder is None else autoencoder.transform.paint(labels)

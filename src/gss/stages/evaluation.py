@@ -30,7 +30,7 @@ def evaluate_segmenter(
         datamodule: must have the checkpoint's classes.
         split: of the data module.
         readout: argmax, expected or pixel; None: the trained one.
-        config: with `hardware` and `paths`.
+        config: with `hardware`, `paths` and, for what is to be other than in training, `inference`.
 
     Returns:
         What `board_figures` gives of the data module's own data set, and `others` of those elsewhere: None where a
@@ -44,7 +44,15 @@ def evaluate_segmenter(
     datamodule.eval_split = split
     prepare_network(trained.segmenter.network, config["hardware"])
     record = {"config": trained.config, "prior": trained.prior}
-    stage = ConditioningStage(trained.segmenter, trained.label_space, None, record, chosen, thorough=True)
+    stage = ConditioningStage(
+        trained.segmenter,
+        trained.label_space,
+        None,
+        record,
+        chosen,
+        thorough=True,
+        inference=trained.inference(config["inference"]),
+    )
     trainer = build_trainer(config, [StepProgress()], [])
     trainer.validate(stage, datamodule=datamodule, verbose=False)
     readouts, generative = trained.segmenter.readouts, trained.prior is not None

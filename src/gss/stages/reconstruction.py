@@ -51,6 +51,7 @@ def measure_reconstruction(
     """
     check_classes(stage_one.source, stage_one.classes, datamodule)
     datamodule.eval_split = split
+    datamodule.evaluate_at_size()
     stage = PriorStage(stage_one.autoencoder, datamodule.label_space, None, {})
     worst = WorstReconstructions(datamodule.label_space)
     trainer = build_trainer(config, [StepProgress(), worst], [])

@@ -12,6 +12,7 @@ import lightning as L
 from gss.artefact import PriorArtefact
 from gss.assembly import build_segmenter, describe_prior, is_pixel_twin, load_autoencoder
 from gss.balance import class_weights, token_weights
+from gss.inference import build_inference
 from gss.networks.backbone import TimmBackbone
 from gss.pipeline import token_stride
 from gss.registry import lookup
@@ -42,6 +43,8 @@ def run_stage(config: Mapping[str, Any], parts: RunParts) -> dict[str, Any]:
     L.seed_everything(config["seed"], verbose=False)
     runner = _runner(config["stage"])
     _check_token_model(config)
+    if config["stage"]["name"] == "prior":
+        parts.datamodule.evaluate_at_size()
     parts.datamodule.prepare_data()
     trainer = build_trainer(config, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip)
     for logger in parts.loggers:
@@ -115,6 +118,7 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     }
     readout = config["stage"]["readout"] if artefact else "pixel"
     settings |= {"class_weights": weights, "token_weights": of_tokens}
+    settings["inference"] = build_inference(config["inference"], datamodule.size, segmenter.network.stride)
     stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
     last = fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}

@@ -1,0 +1,11 @@
+"""From photographs of any size to class probabilities at that size: whole or in windows, in one view or in several.
+
+What is averaged and resized is class_probs, never a maskige and never labels.
+"""
+
+from __future__ import annotations
+
+from gss.inference.bands import Band, Segment
+from gss.inference.policy import Inference, build_inference
+
+__all__ = ["Band", "Inference", "Segment", "build_inference"]
