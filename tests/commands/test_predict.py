@@ -142,3 +142,27 @@ def test_a_folder_without_photographs_is_refused_with_the_endings(run_predict, t
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"input=.* holds no photograph \(\.jpg, "):
         run_predict(tmp_path / "empty" / source)
+
+
+def test_windows_and_views_label_every_photograph_at_its_own_size_without_a_maskige(run_predict, photographs):
+    windows = ("inference=window", "inference.window=[24,32]", "inference.step=[16,16]", "inference.blend=hann")
+    output = run_predict(photographs, *windows, "inference.flip=true")
+    assert {path.name for path in output.iterdir()} == {"labels", "overlay"}
+    for name, (_, width, height) in PHOTOGRAPHS.items():
+        labels = pixels(output / "labels" / f"{name.rpartition('/')[2].rpartition('.')[0]}.png")
+        assert labels.shape == (height, width)
+        assert labels.max() < 19
+
+
+def test_a_window_that_covers_a_photograph_is_the_whole_photograph(run_predict, photographs):
+    whole = pixels(run_predict(photographs / "odd.png", "inference.scale=native") / "labels" / "odd.png")
+    window = run_predict(photographs / "odd.png", "inference=window")
+    assert (pixels(window / "labels" / "odd.png") == whole).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (33, 1), (7, 5)])
+def test_photographs_of_a_few_pixels_are_padded_and_cut_again(run_predict, tmp_path, size):
+    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(tmp_path / "small.png")
+    for settings in ("inference.scale=native", "inference.name=window"):
+        labels = pixels(run_predict(tmp_path / "small.png", settings) / "labels" / "small.png")
+        assert labels.shape == size
