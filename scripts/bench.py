@@ -30,6 +30,7 @@ GROUPS = (
     "confusion_matrix",
     "generation",
     "head_step",
+    "inference_windows",
     "training_loop",
 )
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "bench.json"

@@ -20,7 +20,7 @@ A generator lets one readout be used up before the next is made.
 
 
 class Band(NamedTuple):
-    """Some rows of a picture.
+    """Some rows of a picture, to be used up before the next ones are asked for, which may take their memory.
 
     Args:
         top: the first row.
@@ -60,7 +60,7 @@ def enlarged(bands: Iterable[Band], shown: Size, size: Size) -> Iterator[Band]:
             yield Band(int(rows[0]), mixed)
         done = ready
         needed = min(int(above[ready]), known) if ready < size[0] else known
-        held = {readout: class_probs[..., needed - first :, :] for readout, class_probs in held.items()}
+        held = {readout: class_probs[..., needed - first :, :].clone() for readout, class_probs in held.items()}
         first = needed
 
 

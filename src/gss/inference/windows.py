@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +69,8 @@ def window_bands(
 ) -> Iterator[Band]:
     """The average of what is said of each window, row by row: p(y, x) = sum_i w_i p_i(y, x) / sum_i w_i.
 
-    One row of windows is held at a time. Rows of the picture that no later window covers are given away.
+    One row of windows is held at a time. Rows of the picture that no later window covers are given away; their memory
+    is used again for the next band.
 
     Args:
         segment: what is asked of every window.
@@ -79,7 +80,7 @@ def window_bands(
         blend: what the pixels of a window count: a key of `BLENDS`.
         batch: windows that go through the network at once.
     """
-    number, (height, width) = len(picture), picture.shape[-2:]
+    height, width = picture.shape[-2:]
     down, across = (Axis.of(*given, blend) for given in zip((height, width), window, step, strict=True))
     if len(down.starts) == len(across.starts) == 1:
         yield Band(0, dict(segment(picture)))
@@ -90,19 +91,36 @@ def window_bands(
         for first in range(0, len(across.starts), batch):
             lefts = across.starts[first : first + batch]
             cut = [picture[..., top : top + window[0], left : left + window[1]] for left in lefts]
-            for readout, class_probs in segment(torch.cat(cut)):
-                if readout not in held:
-                    held[readout] = class_probs.new_zeros(number, class_probs.shape[1], window[0], width)
-                for left, part in zip(lefts, class_probs.split(number), strict=True):
-                    held[readout][..., left : left + window[1]].addcmul_(part, weight)
+            _add(held, segment(torch.cat(cut)), weight, lefts, width)
         rows, total = following - top, down.totals[top:following, None] * across.totals
         yield Band(top, {key: sums[..., :rows, :].div_(total.to(sums.device)) for key, sums in held.items()})
-        for readout in held if following < height else ():
-            held[readout] = _shifted(held[readout], rows)
+        for sums in held.values() if following < height else ():
+            _move_up(sums, rows)
 
 
-def _shifted(sums: Tensor, rows: int) -> Tensor:
-    """Sums (B, K, h, W) float32 without their first rows, and as many empty ones below."""
-    moved = torch.zeros_like(sums)
-    moved[..., : sums.shape[-2] - rows, :] = sums[..., rows:, :]
-    return moved
+def _add(
+    held: dict[str, Tensor], said: Iterable[tuple[str, Tensor]], weight: Tensor, lefts: list[int], width: int
+) -> None:
+    """Adds what is said of some windows side by side to the weighted sums of their row, (B, K, window, width) float32.
+
+    Args:
+        held: the sums by readout; those that are not there yet begin at nought.
+        said: class_probs (len(lefts) * B, K, window, window) float32 by readout, of one window after the other.
+        weight: what each pixel of a window counts, (window, window) float32.
+        lefts: where the windows begin.
+        width: of the picture, pixels.
+    """
+    for readout, class_probs in said:
+        if readout not in held:
+            number = len(class_probs) // len(lefts)
+            held[readout] = class_probs.new_zeros(number, *class_probs.shape[1:-1], width)
+        for left, part in zip(lefts, class_probs.chunk(len(lefts)), strict=True):
+            held[readout][..., left : left + weight.shape[-1]].addcmul_(part, weight)
+
+
+def _move_up(sums: Tensor, rows: int) -> None:
+    """Drops the first rows of sums (B, K, h, W) float32 and appends empty ones, without a second copy of them."""
+    for strip in range(rows, sums.shape[-2], rows):  # no wider than the move, so that it does not overwrite itself
+        moved = sums[..., strip : strip + rows, :]
+        sums[..., strip - rows : strip - rows + moved.shape[-2], :] = moved
+    sums[..., sums.shape[-2] - rows :, :] = 0
