@@ -64,7 +64,9 @@ def _segmentation(config: DictConfig) -> dict[str, Any]:
 
     trained = TrainedSegmenter.load(config.checkpoint)
     data = _data(config, trained.config["data"])
-    metrics = evaluate_segmenter(trained, instantiate(data), config.split, config.readout, to_plain(config))
+    datamodule = instantiate(data)
+    with datamodule.workers.watched():
+        metrics = evaluate_segmenter(trained, datamodule, config.split, config.readout, to_plain(config))
     if is_first_process():
         _report(metrics, f"{data['name']} {config.split}, readout {metrics['readout']}", Path(config.paths.run))
     return {**metrics, "objective": metrics["miou"]}
@@ -89,6 +91,7 @@ def _reconstruction(config: DictConfig) -> dict[str, Any]:
 
 def _data(config: DictConfig, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings of the data set to score on: those of the command line, else those that the weights came from."""
+    trained_on = trained_on and {**trained_on, "cache": None}  # of the machine that trained, not of the data
     data: Mapping[str, Any] | None = to_plain(config).get("data") or trained_on
     if data is None:
         raise ValueError(f"prior={config.prior} does not say on which data it was made, as older ones: give data=NAME")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from gss.data.pairs import Pair
+from gss.data.png import decode_plain_png
 from gss.labels import LabelSpace
 
 _LABEL_MODES = ("L", "P")  # 8-bit grey and palette: the two whose stored bytes are the ids themselves
@@ -29,6 +30,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         ValueError: the file is missing, not an image, or truncated.
     """
+    if (plain := _decoded_plain(path, "photograph")) is not None:
+        return plain
     with _opened(path, "photograph") as picture:
         ImageOps.exif_transpose(picture, in_place=True)
         if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
@@ -59,6 +62,8 @@ def read_labels(path: Path, label_space: LabelSpace) -> NDArray[np.uint8]:
     Raises:
         ValueError: the file is missing, broken, not single-channel 8-bit, or holds undeclared ids.
     """
+    if (plain := _decoded_plain(path, "label file")) is not None:
+        return label_space.to_train_ids(plain, str(path))
     with _opened(path, "label file") as picture:
         mode, raw = picture.mode, np.asarray(picture)
     if mode not in _LABEL_MODES:
@@ -80,6 +85,16 @@ def image_size(path: Path) -> tuple[int, int]:
         sideways = _orientation(picture) in _SIDEWAYS
         _check_whole(picture)
     return (width, height) if sideways else (height, width)
+
+
+def pixel_count(path: Path) -> int:
+    """Give the number of pixels of a picture from its header.
+
+    Raises:
+        ValueError: the file is missing, or not an image.
+    """
+    with _opened(path, "photograph") as picture:
+        return picture.width * picture.height
 
 
 def require_same_size(pair: Pair, image: tuple[int, int], labels: tuple[int, int]) -> None:
@@ -115,11 +130,23 @@ def _check_whole(picture: Image.Image) -> None:
     picture.load()
 
 
+def _decoded_plain(path: Path, what: str) -> NDArray[np.uint8] | None:
+    """Decode a file of the usual kind by the faster reader; None leaves it to Pillow."""
+    with _broken_named(path, what):
+        return decode_plain_png(path, grey=what == "label file")
+
+
 @contextmanager
 def _opened(path: Path, what: str) -> Iterator[Image.Image]:
-    """Open an image and turn every way of being broken into one sentence that names the file."""
+    """Open an image for Pillow to read."""
+    with _broken_named(path, what), Image.open(path) as picture:
+        yield picture
+
+
+@contextmanager
+def _broken_named(path: Path, what: str) -> Iterator[None]:
+    """Turn every way of being broken into one sentence that names the file."""
     try:
-        with Image.open(path) as picture:
-            yield picture
+        yield
     except _BROKEN as error:
         raise ValueError(f"cannot read {what} '{path}' ({error}); replace the file") from error

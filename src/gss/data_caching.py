@@ -1,0 +1,46 @@
+"""`python -m gss.data cache data=NAME`: every photograph and its labels decoded once, for training to read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from gss.configuration import instantiate
+
+CHECKS = ("quick", "full")
+
+
+def cache(config: DictConfig) -> dict[str, Any]:
+    """Builds the cache of a data set, or goes on with it, and checks it against the files.
+
+    Args:
+        config: `conf/cache.yaml`, composed and resolved.
+
+    Returns:
+        `cache`, the folder; `shards`, how many were written; `bytes`, how long the cache is; `objective`, its GB.
+
+    Raises:
+        ValueError: for a mistake in data or configuration, or a full disk; finished shards stay.
+    """
+    from gss.data.cache.build import GB, SplitCache
+
+    if config.verify not in CHECKS:
+        raise ValueError(f"verify={config.verify} is not one of {', '.join(CHECKS)}")
+    if type(config.pairs_per_shard) is not int or config.pairs_per_shard < 1:
+        raise ValueError(f"pairs_per_shard must be a whole number of at least 1, got {config.pairs_per_shard}")
+    datamodule, folder, written = instantiate(config.data), Path(config.output), 0
+    start = time.perf_counter()
+    for split in config.splits:
+        source = SplitCache(
+            folder / split, split, datamodule.pairs(split), datamodule.label_space, config.pairs_per_shard
+        )
+        new = source.build(full=config.verify == "full")
+        print(f"{split}: {len(source.pairs)} pairs in {source.num_shards} shards, {new} of them written")
+        written += new
+    length = sum(path.stat().st_size for split in config.splits for path in (folder / split).glob("*.bin"))
+    taken = time.perf_counter() - start
+    print(f"cache: {folder}, {length / GB:.3g} GB, {taken:.0f} s; train with data.cache={folder}")
+    return {"cache": str(folder), "shards": written, "bytes": length, "objective": length / GB}
