@@ -26,6 +26,7 @@ def cache(config: DictConfig) -> dict[str, Any]:
         ValueError: for a mistake in data or configuration, or a full disk; finished shards stay.
     """
     from gss.data.cache.build import GB, SplitCache
+    from gss.data.cache.note import listed_once
 
     if config.verify not in CHECKS:
         raise ValueError(f"verify={config.verify} is not one of {', '.join(CHECKS)}")
@@ -34,11 +35,10 @@ def cache(config: DictConfig) -> dict[str, Any]:
     datamodule, folder, written = instantiate(config.data), Path(config.output), 0
     start = time.perf_counter()
     for split in config.splits:
-        source = SplitCache(
-            folder / split, split, datamodule.pairs(split), datamodule.label_space, config.pairs_per_shard
-        )
+        pairs = listed_once(datamodule.pairs(split))
+        source = SplitCache(folder / split, split, pairs, datamodule.label_space, config.pairs_per_shard)
         new = source.build(full=config.verify == "full")
-        print(f"{split}: {len(source.pairs)} pairs in {source.num_shards} shards, {new} of them written")
+        print(f"{split}: {len(pairs)} pairs in {source.num_shards} shards, {new} of them written")
         written += new
     length = sum(path.stat().st_size for split in config.splits for path in (folder / split).glob("*.bin"))
     taken = time.perf_counter() - start

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from gss.data.cache.split import CachedSplit
 from gss.data.pairs import Pair
-from gss.data.reading import labels_of, read_image, read_labels, require_same_size
+from gss.data.reading import read_image, read_pair_labels, require_same_size
 from gss.data.sampler import Draw
 from gss.labels import LabelSpace
 
@@ -88,7 +88,7 @@ class SegmentationDataset(Dataset[Sample]):
 
     def _read(self, pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Read the files of a pair: (H', W', 3) uint8 RGB and (H', W') uint8 train ids."""
-        image, labels = read_image(pair.image), read_labels(labels_of(pair), self.label_space)
+        image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
         require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
         return image, labels
 

@@ -54,6 +54,19 @@ def labels_of(pair: Pair) -> Path:
     return pair.labels
 
 
+def read_pair_labels(pair: Pair, label_space: LabelSpace) -> NDArray[np.uint8]:
+    """Read the labels of a pair as (H, W) uint8 train ids, [0, K) or 255.
+
+    Args:
+        pair: says which file, and which table translates it if it is not that of its data set.
+        label_space: of the data set.
+
+    Raises:
+        ValueError: the labels are withheld, or the file cannot be read or translated.
+    """
+    return read_labels(labels_of(pair), pair.label_space or label_space)
+
+
 def read_labels(path: Path, label_space: LabelSpace) -> NDArray[np.uint8]:
     """Read a label file as (H, W) uint8 train ids, [0, K) or 255.
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gss.data.pairs import Pair
 from gss.data.progress import shown
-from gss.data.reading import image_size, labels_of, read_labels, require_same_size
+from gss.data.reading import image_size, read_pair_labels, require_same_size
 from gss.labels import LabelSpace
 
 
@@ -16,13 +16,14 @@ def verify_pairs(pairs: Sequence[Pair], label_space: LabelSpace) -> None:
     """Check that each photograph is whole, and its labels readable, declared and of the same size.
 
     Labels are decoded fully; of photographs only header and checksums (or the JPEG stream) are read. Threads
-    suffice: decoding releases the interpreter lock.
+    suffice: decoding releases the interpreter lock. A photograph that is listed several times is checked once.
 
     Raises:
         ValueError: the first faulty pair in the order of the listing; one sentence that names the file.
     """
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
-        checks = [pool.submit(verify_pair, pair, label_space) for pair in pairs]
+        once = {(pair.image, pair.labels): pair for pair in pairs}.values()
+        checks = [pool.submit(verify_pair, pair, label_space) for pair in once]
         try:
             for check in shown(checks, "checking photographs and labels", len(checks)):
                 check.result()
@@ -37,7 +38,7 @@ def verify_pair(pair: Pair, label_space: LabelSpace) -> None:
         ValueError: a file is broken, the ids are not declared, or the sizes differ.
     """
     size = image_size(pair.image)
-    labels = read_labels(labels_of(pair), label_space)
+    labels = read_pair_labels(pair, label_space)
     require_same_size(pair, size, (labels.shape[0], labels.shape[1]))
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.cache.note import Entry, ShardNote, cache_settings, put_in_place, shard_files, stamp_of
+from gss.data.cache.note import FORMAT, Entry, ShardNote, Table, put_in_place, shard_files, stamp_of, table_of
 from gss.data.pairs import Pair
 from gss.data.progress import shown
-from gss.data.reading import labels_of, pixel_count, read_image, read_labels, require_same_size
+from gss.data.reading import labels_of, pixel_count, read_image, read_pair_labels, require_same_size
 from gss.data.verify import num_threads
 from gss.labels import LabelSpace
 
@@ -35,7 +35,7 @@ class SplitCache:
     Args:
         folder: of the split's shards.
         split: its name, for messages.
-        pairs: its files.
+        pairs: its files, each once.
         label_space: translates file ids to train ids.
         pairs_per_shard: how many pairs a shard holds; the last may hold fewer.
     """
@@ -68,7 +68,8 @@ class SplitCache:
         with _writing_told(self), _alone(self.folder):
             for leftover in self.folder.glob(".*.tmp"):
                 leftover.unlink()
-            todo = [shard for shard in range(self.num_shards) if not self._is_kept(shard, full)]
+            shards = shown(range(self.num_shards), f"checking the cache of {self.split}", self.num_shards)
+            todo = [shard for shard in shards if not self._is_kept(shard, full)]
             self._check_space(todo)
             for shard in shown(todo, f"caching {self.split}", len(todo)):
                 self._write_shard(shard)
@@ -84,9 +85,9 @@ class SplitCache:
             whole = target.stat().st_size == note.num_bytes
         except (ValueError, OSError):
             return False
-        if not whole or note.settings != cache_settings(self.label_space) or note.names() != [p.name for p in pairs]:
+        if not whole or note.difference(pairs, self.label_space):
             return False
-        if not full and all(map(_seems_same, note.entries, pairs)):
+        if not full and note.changed_file(pairs) is None:
             return True
         entries = tuple(
             replace(entry, image=stamp_of(pair.image), labels=stamp_of(labels_of(pair)))
@@ -94,7 +95,7 @@ class SplitCache:
         )
         if any(map(_differs, entries, note.entries)) or (full and stamp_of(target).sha256 != note.sha256):
             return False
-        _write_note(noted, replace(note, entries=entries))
+        replace(note, entries=entries).write(noted)
         return True
 
     def _check_space(self, todo: Sequence[int]) -> None:
@@ -111,23 +112,26 @@ class SplitCache:
     def _write_shard(self, shard: int) -> None:
         """Decode the pairs of a shard and write it, then its note."""
         target, noted = shard_files(self.folder, shard)
-        temporary = target.with_name(f".{target.name}.tmp")
-        digest, offset, entries = hashlib.sha256(), 0, []
+        pairs, temporary = self.pairs_of(shard), target.with_name(f".{target.name}.tmp")
+        digest, offset = hashlib.sha256(), 0
+        entries: list[Entry] = []
+        tables: list[Table] = []
         try:
             with temporary.open("wb") as file:
-                for entry, image, labels in self._decoded(self.pairs_of(shard)):
+                for pair, (entry, image, labels) in zip(pairs, self._decoded(pairs), strict=True):
                     for pixels in (image, labels):
                         content = pixels.reshape(-1).data
                         file.write(content)
                         digest.update(content)
-                    entries.append(replace(entry, offset=offset))
+                    if (table := table_of(pair, self.label_space)) not in tables:
+                        tables.append(table)
+                    entries.append(replace(entry, offset=offset, table=tables.index(table)))
                     offset += image.nbytes + labels.nbytes
             noted.unlink(missing_ok=True)  # from here to the new note there is no shard
             put_in_place(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        settings = cache_settings(self.label_space)
-        _write_note(noted, ShardNote(settings, offset, digest.hexdigest(), tuple(entries)))
+        ShardNote(FORMAT, offset, digest.hexdigest(), tuple(tables), tuple(entries)).write(noted)
 
     def _decoded(self, pairs: Sequence[Pair]) -> Iterator[Decoded]:
         """Decode pairs in order, a few ahead in threads: no more than those are in memory."""
@@ -141,12 +145,13 @@ class SplitCache:
                 yield waiting.popleft().result()
 
     def _decode(self, pair: Pair) -> Decoded:
-        """Read a pair whole: its entry without a place yet, (H, W, 3) uint8 RGB and (H, W) uint8 train ids."""
+        """Read a pair: its entry, place and table still open, (H, W, 3) uint8 RGB and (H, W) uint8 train ids."""
         stamps = stamp_of(pair.image), stamp_of(labels_of(pair))
-        image, labels = read_image(pair.image), read_labels(labels_of(pair), self.label_space)
+        image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
         height, width = image.shape[:2]
         require_same_size(pair, (height, width), (labels.shape[0], labels.shape[1]))
-        return Entry(pair.name, height, width, 0, *stamps), np.ascontiguousarray(image), np.ascontiguousarray(labels)
+        entry = Entry(pair.name, height, width, 0, *stamps, table=0)
+        return entry, np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
     def _remove_beyond(self) -> None:
         """Remove the shards that an earlier, longer listing left."""
@@ -155,21 +160,8 @@ class SplitCache:
                 path.unlink()
 
 
-def _seems_same(entry: Entry, pair: Pair) -> bool:
-    return entry.image.seems_same(pair.image) and entry.labels.seems_same(labels_of(pair))
-
-
 def _differs(one: Entry, other: Entry) -> bool:
     return (one.image.sha256, one.labels.sha256) != (other.image.sha256, other.labels.sha256)
-
-
-def _write_note(path: Path, note: ShardNote) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(note.to_json())
-        put_in_place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

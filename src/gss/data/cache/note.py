@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from gss.data.pairs import Pair
 from gss.data.reading import labels_of
@@ -16,6 +16,8 @@ from gss.labels import LabelSpace
 
 FORMAT = 1
 """Of shards: per pair (H, W, 3) uint8 RGB, then (H, W) uint8 train ids, nothing in between."""
+
+Table = dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Entry:
     offset: int
     image: Stamp
     labels: Stamp
+    table: int
+    """Which of the note's tables took its file ids to train ids."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +53,50 @@ class ShardNote:
     """What a shard holds.
 
     Args:
-        settings: what decides the bytes besides the files; see `cache_settings`.
+        format: how it is laid out; see `FORMAT`.
         num_bytes: length of the shard.
         sha256: of the shard.
+        tables: from file ids to train ids, each once.
         entries: its pairs in order.
     """
 
-    settings: dict[str, Any]
+    format: int
     num_bytes: int
     sha256: str
+    tables: tuple[Table, ...]
     entries: tuple[Entry, ...]
 
-    def names(self) -> list[str]:
-        """Name the pairs in order."""
-        return [entry.name for entry in self.entries]
+    def difference(self, pairs: Sequence[Pair], label_space: LabelSpace) -> str | None:
+        """Say in words what the shard was made for other than these pairs and classes; None if for them."""
+        if self.format != FORMAT:
+            return f"it has format {self.format}, and this version reads format {FORMAT}"
+        for entry, pair in zip_longest(self.entries, pairs):
+            if entry is None or pair is None or entry.name != pair.name:
+                held, listed = (f"'{one.name}'" if one else "nothing" for one in (entry, pair))
+                return f"it holds {held} where the split has {listed}"
+            wanted = table_of(pair, label_space)
+            if (cached := self.tables[entry.table]) != wanted:
+                raw = min(raw for raw in cached.keys() | wanted.keys() if cached.get(raw) != wanted.get(raw))
+                ways = [f"to {ids[raw]}" if raw in ids else "nowhere" for ids in (cached, wanted)]
+                return f"its table takes file id {raw} {ways[0]}, that of data.label_space {ways[1]}"
+        return None
 
-    def to_json(self) -> bytes:
-        """Write the note as JSON."""
-        return json.dumps(asdict(self), indent=1).encode()
+    def changed_file(self, pairs: Sequence[Pair]) -> Path | None:
+        """Give the first source file whose size or time is another; None if all seem the same."""
+        for entry, pair in zip(self.entries, pairs, strict=True):
+            for stamp, path in ((entry.image, pair.image), (entry.labels, labels_of(pair))):
+                if not stamp.seems_same(path):
+                    return path
+        return None
+
+    def write(self, path: Path) -> None:
+        """Write the note whole, or not at all."""
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            temporary.write_text(json.dumps(asdict(self), indent=1))
+            put_in_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> ShardNote:
@@ -77,43 +107,24 @@ class ShardNote:
         """
         try:
             plain = json.loads(path.read_text())
+            tables = tuple({int(raw): train for raw, train in table.items()} for table in plain.pop("tables"))
             entries = tuple(
                 Entry(**{**entry, "image": Stamp(**entry["image"]), "labels": Stamp(**entry["labels"])})
                 for entry in plain.pop("entries")
             )
-            return cls(**plain, entries=entries)
+            return cls(**plain, tables=tables, entries=entries)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"'{path}' is not the note of a shard ({error})") from error
 
 
-def cache_settings(label_space: LabelSpace) -> dict[str, Any]:
-    """Give what decides the bytes of a shard besides the files: the form, and the table from file ids to train ids."""
-    return {"format": FORMAT, "raw_to_train": [list(row) for row in sorted(label_space.raw_to_train.items())]}
+def table_of(pair: Pair, label_space: LabelSpace) -> Table:
+    """Give the table that translates the labels of a pair: its own, or that of its data set."""
+    return dict((pair.label_space or label_space).raw_to_train)
 
 
-def settings_difference(cached: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    """Say in words what differs first between the settings of a cache and those of the data set; None if nothing."""
-    if cached.get("format") != wanted["format"]:
-        return f"it has format {cached.get('format')}, and this version reads format {wanted['format']}"
-    cached_ids, wanted_ids = dict(cached["raw_to_train"]), dict(wanted["raw_to_train"])
-    for raw in sorted(cached_ids.keys() | wanted_ids.keys()):
-        if cached_ids.get(raw) != wanted_ids.get(raw):
-            ways = [f"to {ids[raw]}" if raw in ids else "nowhere" for ids in (cached_ids, wanted_ids)]
-            return f"its table takes file id {raw} {ways[0]}, that of data.label_space {ways[1]}"
-    return None
-
-
-def files_difference(entries: Sequence[Entry], pairs: Sequence[Pair]) -> str | None:
-    """Say in words which pair or file is not the one that was cached, by name, size and time; None if all are."""
-    if len(entries) != len(pairs):
-        return f"it holds {len(entries)} pairs, and the split has {len(pairs)}"
-    for entry, pair in zip(entries, pairs, strict=True):
-        if entry.name != pair.name:
-            return f"it holds '{entry.name}' where the split has '{pair.name}'"
-        for stamp, path in ((entry.image, pair.image), (entry.labels, labels_of(pair))):
-            if not stamp.seems_same(path):
-                return f"'{path}' was changed since: its size or time is another"
-    return None
+def listed_once(pairs: Iterable[Pair]) -> list[Pair]:
+    """Keep each pair of files once, at its first place: data sets that are shown more often list them again."""
+    return list({(pair.image, pair.labels): pair for pair in pairs}.values())
 
 
 def stamp_of(path: Path) -> Stamp:

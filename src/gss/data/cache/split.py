@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.cache.note import ShardNote, cache_settings, files_difference, settings_difference, shard_files
+from gss.data.cache.note import ShardNote, listed_once, shard_files
 from gss.data.pairs import Pair
 from gss.labels import LabelSpace
 
@@ -20,18 +20,20 @@ log = logging.getLogger(__name__)
 class CachedSplit:
     """Photographs and labels by index. A cut of a view reads from the disk what the cut covers and no more.
 
-    Where things lie is kept in four arrays, not in objects per pair, which worker processes would copy by looking at
+    Where things lie is kept in a few arrays, not in objects per pair, which worker processes would copy by looking at
     them. Shards are mapped at first use, by each process for itself, so a data set with a cache can be pickled.
 
     Args:
         shards: files of bytes.
         notes: what lies in each.
+        order: which pair of the shards is at each index; a pair that is listed several times lies there once.
     """
 
-    def __init__(self, shards: Sequence[Path], notes: Sequence[ShardNote]) -> None:
+    def __init__(self, shards: Sequence[Path], notes: Sequence[ShardNote], order: Sequence[int]) -> None:
         """Note where every pair lies; no shard is opened yet."""
         entries = [(shard, entry) for shard, note in enumerate(notes) for entry in note.entries]
         self._files = list(shards)
+        self._order = np.array(order, np.int32)
         self._shards = np.array([shard for shard, _ in entries], np.int32)
         self._offsets = np.array([entry.offset for _, entry in entries], np.int64)
         self._sizes = np.array([(entry.height, entry.width) for _, entry in entries], np.int32)
@@ -52,32 +54,28 @@ class CachedSplit:
         """
         shards: list[Path] = []
         notes: list[ShardNote] = []
-        count = 0
-        while count < len(pairs) or not notes:
+        todo = once = listed_once(pairs)
+        while todo:
             shard, noted = shard_files(folder, len(notes))
-            if not noted.is_file():
-                raise ValueError(f"the cache '{folder}' is not whole, {noted.name} is missing; run `{remedy}`")
-            notes.append(_read_note(noted, remedy))
+            try:
+                note = _checked_note(shard, noted, todo, label_space)
+            except ValueError as fault:
+                raise ValueError(f"the cache '{folder}' {fault}; run `{remedy}`") from fault
+            notes.append(note)
             shards.append(shard)
-            count += len(notes[-1].entries)
-            if not shard.is_file() or shard.stat().st_size != notes[-1].num_bytes:
-                raise ValueError(f"the cache '{folder}' is damaged: {shard.name} is missing or cut off; run `{remedy}`")
-        wanted = cache_settings(label_space)
-        differences = (settings_difference(note.settings, wanted) for note in notes)
-        entries = [entry for note in notes for entry in note.entries]
-        difference = next(filter(None, differences), None) or files_difference(entries, pairs)
-        if difference:
-            raise ValueError(f"the cache '{folder}' does not fit the data: {difference}; run `{remedy}`")
-        return cls(shards, notes)
+            todo = todo[len(note.entries) :]
+        places = {(pair.image, pair.labels): place for place, pair in enumerate(once)}
+        return cls(shards, notes, [places[pair.image, pair.labels] for pair in pairs])
 
     def __len__(self) -> int:
         """Count the pairs."""
-        return len(self._shards)
+        return len(self._order)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Give views of a photograph, (H, W, 3) uint8 RGB, and its labels, (H, W) uint8 in [0, K) or 255."""
-        raw, start = self._raw(int(self._shards[index])), int(self._offsets[index])
-        height, width = map(int, self._sizes[index])
+        place = self._order[index]
+        raw, start = self._raw(int(self._shards[place])), int(self._offsets[place])
+        height, width = map(int, self._sizes[place])
         middle, end = start + 3 * height * width, start + 4 * height * width
         return raw[start:middle].reshape(height, width, 3), raw[middle:end].reshape(height, width)
 
@@ -119,8 +117,24 @@ def open_cached(
     return CachedSplit.open(folder / split, pairs, label_space, remedy)
 
 
-def _read_note(path: Path, remedy: str) -> ShardNote:
+def _checked_note(shard: Path, noted: Path, todo: Sequence[Pair], label_space: LabelSpace) -> ShardNote:
+    """Read the note of the next shard and compare it with the pairs that should lie there.
+
+    Raises:
+        ValueError: what is wrong, as the end of a sentence about the cache.
+    """
+    if not noted.is_file():
+        raise ValueError(f"is not whole: {noted.name} is missing")
     try:
-        return ShardNote.read(path)
-    except ValueError as error:
-        raise ValueError(f"{error}; run `{remedy}`") from error
+        note = ShardNote.read(noted)
+        whole = len(note.entries) > 0 and shard.stat().st_size == note.num_bytes
+    except (ValueError, OSError) as error:
+        raise ValueError(f"is damaged: {error}") from error
+    if not whole:
+        raise ValueError(f"is damaged: {shard.name} is cut off")
+    pairs = todo[: len(note.entries)]
+    if difference := note.difference(pairs, label_space):
+        raise ValueError(f"does not fit the data: {difference}")
+    if changed := note.changed_file(pairs):
+        raise ValueError(f"does not fit the data: '{changed}' was changed since, its size or time is another")
+    return note
