@@ -31,6 +31,22 @@ def class_table(per_class: Mapping[str, float], headline: Mapping[str, float], t
     return Group(Text(title, style="bold"), Text(scores), table)
 
 
+def frequency_table(rows: Mapping[str, Mapping[str, float]], ids: Mapping[str, str], title: str) -> RenderableType:
+    """Set how often something occurs, by what occurs (rows) and by split (columns, the same for all rows).
+
+    Args:
+        rows: name of a class, or of what is no class, -> split -> share in [0, 1]; at least one row.
+        ids: the ids in the files that stand for each row, in words.
+        title: what was counted.
+    """
+    table = Table("class", "ids in files", box=None, pad_edge=False)
+    for split in next(iter(rows.values())):
+        table.add_column(Text(split), justify="right")
+    for name, shares in rows.items():
+        table.add_row(Text(name), Text(ids[name]), *(f"{share:.2%}" if share else "-" for share in shares.values()))
+    return Group(Text(title, style="bold"), table)
+
+
 def comparison_table(rows: Mapping[str, Mapping[str, float]], title: str) -> RenderableType:
     """Set figures by what was compared (rows) and by kind (columns, the same for all rows).
 

@@ -55,7 +55,7 @@ def test_the_test_split_has_photographs_and_no_labels(tmp_path, beside):
 
 def test_a_missing_test_split_says_which_archive_has_it(tmp_path):
     draw_ade20k(tmp_path, {"val": 1})
-    with pytest.raises(ValueError, match=r"release_test/testing' does not exist.*download release_test\.zip") as caught:
+    with pytest.raises(ValueError, match=r"release_test/testing' does not exist.*get release_test\.zip") as caught:
         ADE20KPairs(tmp_path, "test")()
     assert "with annotations" not in str(caught.value)
 

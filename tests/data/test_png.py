@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from gss.data.png import decode_plain_png
-from gss.data.reading import read_image, read_labels
+from gss.data.reading import MAX_PIXELS, read_image, read_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
 
@@ -32,10 +32,10 @@ def test_plain_files_give_pillows_pixels(tmp_path, options):
     colour, grey = tmp_path / "colour.png", tmp_path / "grey.png"
     Image.fromarray(PIXELS).save(colour, **options)
     Image.fromarray(PIXELS[..., 0]).save(grey, **options)
-    np.testing.assert_array_equal(decode_plain_png(colour, grey=False), by_pillow(colour, "RGB"))
-    np.testing.assert_array_equal(decode_plain_png(grey, grey=True), by_pillow(grey, "L"))
-    assert decode_plain_png(colour, grey=True) is None
-    assert decode_plain_png(grey, grey=False) is None
+    np.testing.assert_array_equal(decode_plain_png(colour, False, MAX_PIXELS), by_pillow(colour, "RGB"))
+    np.testing.assert_array_equal(decode_plain_png(grey, True, MAX_PIXELS), by_pillow(grey, "L"))
+    assert decode_plain_png(colour, True, MAX_PIXELS) is None
+    assert decode_plain_png(grey, False, MAX_PIXELS) is None
 
 
 def test_remarks_and_gamma_change_nothing(tmp_path):
@@ -43,7 +43,7 @@ def test_remarks_and_gamma_change_nothing(tmp_path):
     remarks.add_text("Software", "a camera")
     Image.fromarray(PIXELS).save(path, pnginfo=remarks)
     insert_part(path, b"gAMA", struct.pack(">I", 30000))
-    np.testing.assert_array_equal(decode_plain_png(path, grey=False), PIXELS)
+    np.testing.assert_array_equal(decode_plain_png(path, False, MAX_PIXELS), PIXELS)
     np.testing.assert_array_equal(by_pillow(path, "RGB"), PIXELS)
 
 
@@ -75,8 +75,8 @@ LEFT = {
 def test_files_in_doubt_are_left_to_pillow(tmp_path, write):
     path = tmp_path / "a.png"
     write(path)
-    assert decode_plain_png(path, grey=False) is None
-    assert decode_plain_png(path, grey=True) is None
+    assert decode_plain_png(path, False, MAX_PIXELS) is None
+    assert decode_plain_png(path, True, MAX_PIXELS) is None
     assert read_image(path).shape[:2] == ((41, 30) if write in (turned_by_exif, turned_by_text) else (30, 41))
 
 
@@ -87,8 +87,8 @@ def test_a_file_too_large_to_be_true_is_left_to_pillow(tmp_path):
     whole[16:24] = struct.pack(">II", 30_000, 30_000)
     whole[29:33] = struct.pack(">I", zlib.crc32(bytes(whole[12:29])))
     path.write_bytes(whole)
-    assert decode_plain_png(path, grey=False) is None
-    with pytest.raises(ValueError, match=r"cannot read photograph '.*a\.png'"):
+    assert decode_plain_png(path, False, MAX_PIXELS) is None
+    with pytest.raises(ValueError, match=r"photograph '.*a\.png' declares 30000x30000 pixels"):
         read_image(path)
 
 
@@ -98,7 +98,7 @@ def test_a_truncated_file_is_named_not_filled_up(tmp_path, label_space, damage, 
     path = tmp_path / "a.png"
     Image.fromarray(np.zeros((30, 41), np.uint8) if grey else PIXELS).save(path)
     path.write_bytes(damage(path.read_bytes()))
-    assert decode_plain_png(path, grey) is None
+    assert decode_plain_png(path, grey, MAX_PIXELS) is None
     if len(path.read_bytes()) > 60 and grey is False or not path.stat().st_size:
         with pytest.raises(ValueError, match=r"cannot read .*a\.png"):
             read_labels(path, label_space) if grey else read_image(path)
@@ -110,7 +110,7 @@ def test_a_file_with_a_wrong_byte_inside_is_named(tmp_path, capfd):
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 255
     path.write_bytes(whole)
-    assert decode_plain_png(path, grey=False) is None
+    assert decode_plain_png(path, False, MAX_PIXELS) is None
     with pytest.raises(ValueError, match=r"cannot read photograph '.*a\.png'"):
         read_image(path)
 

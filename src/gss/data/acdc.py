@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gss.data.cityscapes import label_kinds, translated
 from gss.data.folder import FolderPairs
-from gss.data.pairs import Pair
+from gss.data.listing import changed, list_parts
+from gss.data.pairs import Pair, PairSource
 
 CONDITIONS = ("fog", "night", "rain", "snow")
 SPLITS = ("train", "val", "test")
@@ -67,13 +68,13 @@ class ACDCPairs:
         Raises:
             ValueError: a condition's folders are missing or empty, or a photograph has no labels.
         """
-        return translated([pair for condition in self.conditions for pair in self._listed(condition)])
+        return list_parts(self._part(condition) for condition in self.conditions)
 
-    def _listed(self, condition: str) -> list[Pair]:
-        """List the photographs of one condition."""
+    def _part(self, condition: str) -> PairSource:
+        """Give the source of one condition's photographs."""
         marked = "_ref" if self.reference else ""
         place = f"{condition}/{self.split}{marked}"
-        pairs = FolderPairs(
+        source = FolderPairs(
             root=self.root,
             images=f"{self._folder(IMAGE_FOLDERS)}/{place}",
             labels=f"{self._folder(LABEL_FOLDERS)}/{place}" if self.kinds else None,
@@ -81,8 +82,11 @@ class ACDCPairs:
             label_ending=[f"_gt{marked}_{kind}.png" for kind in self.kinds],
             origin=ORIGIN,
             labelled_only=self.reference,
-        )()
-        return [pair._replace(name=f"{condition}/{pair.name}", condition=condition) for pair in pairs]
+        )
+        return changed(
+            source,
+            lambda pair: translated(pair._replace(name=f"{condition}/{pair.name}", condition=condition)),
+        )
 
     def _folder(self, candidates: Sequence[str]) -> str:
         """Choose the layout that is there."""

@@ -14,8 +14,10 @@ SPLITS = {"train": "training", "val": "validation"}
 TEST_FOLDERS = ("release_test/testing", f"{FOLDER}/release_test/testing")
 """Where the photographs of the test split lie, whose labels only the benchmark's server has."""
 
-ORIGIN = f"download {FOLDER}.zip from sceneparsing.csail.mit.edu and unpack it there"
-TEST_ORIGIN = "download release_test.zip from sceneparsing.csail.mit.edu and unpack it there"
+ORIGIN = f"run scripts/download_ade20k.py, or get {FOLDER}.zip from sceneparsing.csail.mit.edu and unpack it there"
+TEST_ORIGIN = (
+    "run scripts/download_ade20k.py --test, or get release_test.zip from sceneparsing.csail.mit.edu and unpack it there"
+)
 UNLABELLED = 0
 
 

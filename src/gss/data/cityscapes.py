@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from gss.data.folder import FolderPairs
+from gss.data.listing import changed
 from gss.data.pairs import Pair
 from gss.labels import IGNORE, LabelSpace
 
@@ -62,6 +63,7 @@ def cityscapes_labels() -> LabelSpace:
     )
 
 
+@cache
 def cityscapes_train_ids() -> LabelSpace:
     """Describe the same classes for files of train ids (`labelTrainIds`): 0 to 18, and 255 ignored."""
     space = cityscapes_labels()
@@ -105,15 +107,15 @@ class CityscapesPairs:
         Raises:
             ValueError: the folders are missing or empty, or a photograph has no labels.
         """
-        pairs = FolderPairs(
+        source = FolderPairs(
             root=self.root,
             images=f"leftImg8bit/{self.split}",
             labels=f"{self.annotations}/{self.split}" if self.kinds else None,
             image_endings=("_leftImg8bit.png",),
             label_ending=[f"_{self.annotations}_{kind}.png" for kind in self.kinds],
             origin=f"download {_ARCHIVES[self.annotations]} from www.cityscapes-dataset.com and unpack them there",
-        )()
-        return translated(pairs)
+        )
+        return changed(source, translated)()
 
 
 def label_kinds(labels: str, split: str) -> tuple[str, ...]:
@@ -131,10 +133,7 @@ def label_kinds(labels: str, split: str) -> tuple[str, ...]:
     return (labels,)
 
 
-def translated(pairs: Sequence[Pair]) -> list[Pair]:
-    """Give pairs whose label files hold train ids the table for it; the others keep the data set's own."""
-    table = cityscapes_train_ids()
-    return [
-        pair._replace(label_space=table) if pair.labels and pair.labels.stem.endswith(LABEL_KINDS[1]) else pair
-        for pair in pairs
-    ]
+def translated(pair: Pair) -> Pair:
+    """Give a pair whose label file holds train ids the table for it; any other keeps the data set's own."""
+    holds_train_ids = pair.labels is not None and pair.labels.stem.endswith(LABEL_KINDS[1])
+    return pair._replace(label_space=cityscapes_train_ids()) if holds_train_ids else pair

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from gss.data.faults import Fault, Kind
+from gss.data.pairs import Pair
+
+
+def read_pairs(path: Path, pair_of: Callable[[str, list[str]], Pair]) -> tuple[list[Pair], list[Fault]]:
+    """Make a pair of each line of a list; a line that is refused becomes a fault, and the next ones go on.
+
+    Args:
+        path: the list.
+        pair_of: makes a pair of a line, as `read_file_list` gives it, or refuses it by a ValueError.
+
+    Raises:
+        ValueError: as `read_file_list`.
+    """
+    pairs: list[Pair] = []
+    faults: list[Fault] = []
+    for where, columns in read_file_list(path):
+        try:
+            pairs.append(pair_of(where, columns))
+        except ValueError as error:
+            faults.append(Fault(Kind.LINE, path, str(error)))
+    return pairs, faults
 
 
 def read_file_list(path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from gss.data.file_list import listed_file, read_file_list
+from gss.data.faults import Fault, FaultyListing, Kind, NotThere
+from gss.data.file_list import listed_file, read_pairs
 from gss.data.pairs import Pair
 
 
@@ -45,23 +47,30 @@ class FolderPairs:
         """List the pairs, sorted by path or in the order of the file list.
 
         Raises:
-            ValueError: the folder is missing, holds no photograph, lacks a label file, or leads outside; or a line of
-                the file list names what is not there.
+            NotThere: the folder is missing.
+            ValueError: it holds no photograph, or there is no file list.
+            FaultyListing: a photograph lacks its label file, a file lies outside, or a line of the file list names what
+                is not there.
         """
         root = Path(self.root).expanduser().absolute()
         folder = root / self.images
         if not folder.is_dir():
             missing = folder if root.is_dir() else root
-            raise ValueError(f"the folder '{missing}' does not exist: {self._remedy(root)}")
-        pairs = list(self._listed(root, root / self.file_list) if self.file_list else self._found(root))
+            raise NotThere(f"the folder '{missing}' does not exist: {self._remedy(root)}")
+        pairs, faults = self._listed(root)
         if self.labelled_only:
             pairs = [pair for pair in pairs if pair.labels is None or pair.labels.is_file()]
-        if not pairs:
+        if not pairs and not faults:
             sought = "photograph with labels" if self.labelled_only else "photograph"
             raise ValueError(f"the split is empty, no {sought} lies in '{folder}': {self._remedy(root)}")
-        _refuse_missing(pairs)
-        _refuse_outside(pairs, root)
+        _refuse_faults(pairs, root, faults)
         return pairs
+
+    def _listed(self, root: Path) -> tuple[list[Pair], list[Fault]]:
+        """Give what is there, by the file list or by looking, and the lines that name nothing."""
+        if self.file_list:
+            return read_pairs(root / self.file_list, partial(self._of_line, root))
+        return list(self._found(root)), []
 
     def _found(self, root: Path) -> Iterator[Pair]:
         """Give every photograph below the folder, in the order of the paths."""
@@ -71,20 +80,19 @@ class FolderPairs:
                 stem = path.relative_to(folder).as_posix()[: -len(ending)]
                 yield Pair(path, self._label_file(root, stem), stem)
 
-    def _listed(self, root: Path, file_list: Path) -> Iterator[Pair]:
-        """Give what the file list names, in its order."""
-        folder = root / self.images
-        for where, (first, *more) in read_file_list(file_list):
-            image = listed_file(where, first, folder, root)
-            below = image.relative_to(folder if image.is_relative_to(folder) else root).as_posix()
-            stem = below[: len(below) - len(self._ending(image) or image.suffix)]
-            if len(more) > 1 or (more and self.labels is None):
-                raise ValueError(
-                    f"{where} has {1 + len(more)} columns, but a line is a photograph and at most its label file; part "
-                    "them by a tab if a path has spaces"
-                )
-            labels = self._label_file(root, stem)
-            yield Pair(image, listed_file(where, more[0], root / str(self.labels), root) if more else labels, stem)
+    def _of_line(self, root: Path, where: str, columns: list[str]) -> Pair:
+        """Give what a line of the file list names."""
+        folder, (first, *more) = root / self.images, columns
+        image = listed_file(where, first, folder, root)
+        below = image.relative_to(folder if image.is_relative_to(folder) else root).as_posix()
+        stem = below[: len(below) - len(self._ending(image) or image.suffix)]
+        if len(more) > 1 or (more and self.labels is None):
+            raise ValueError(
+                f"{where} has {1 + len(more)} columns, but a line is a photograph and at most its label file; part "
+                "them by a tab if a path has spaces"
+            )
+        labels = self._label_file(root, stem)
+        return Pair(image, listed_file(where, more[0], root / str(self.labels), root) if more else labels, stem)
 
     def _ending(self, path: Path) -> str | None:
         """Give the declared ending that this photograph's name has, None for any other file."""
@@ -119,21 +127,27 @@ def _is_shown(path: Path) -> bool:
     return not path.name.startswith(".") and path.is_file()
 
 
-def _refuse_missing(pairs: Sequence[Pair]) -> None:
-    """Refuse photographs without a label file, naming the first and counting the rest."""
+def _refuse_faults(pairs: Sequence[Pair], root: Path, lines: Sequence[Fault]) -> None:
+    """Refuse lines of a list, photographs without labels and files outside: the first is said, all are kept."""
     missing = [pair for pair in pairs if pair.labels is not None and not pair.labels.is_file()]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(pairs)} photographs have no labels, first '{missing[0].image}': "
-            f"expected the label file '{missing[0].labels}'; add it, or remove the photograph from the split"
-        )
+    unlabelled = [Fault(Kind.NO_LABELS, pair.image, f"'{pair.image}': {_expected(pair)}") for pair in missing]
+    faults = [*lines, *unlabelled, *_outside(pairs, root.resolve())]
+    if not faults:
+        return
+    message = faults[0].message
+    if faults[0].kind is Kind.NO_LABELS:
+        message = f"{len(missing)} of {len(pairs)} photographs have no labels, first {message}"
+    raise FaultyListing(message, pairs, faults)
 
 
-def _refuse_outside(pairs: Sequence[Pair], root: Path) -> None:
-    """Refuse files that a link or `..` places outside the data set's folder."""
-    home = root.resolve()
+def _expected(pair: Pair) -> str:
+    """Say which label file is missing."""
+    return f"expected the label file '{pair.labels}'; add it, or remove the photograph from the split"
+
+
+def _outside(pairs: Sequence[Pair], home: Path) -> Iterator[Fault]:
+    """Find files that a link or `..` places outside the data set's folder."""
     for path in (path for pair in pairs for path in (pair.image, pair.labels) if path is not None):
         if not path.resolve().is_relative_to(home):
-            raise ValueError(
-                f"'{path}' leads to '{path.resolve()}', outside data.root '{home}'; copy it into data.root"
-            )
+            message = f"'{path}' leads to '{path.resolve()}', outside data.root '{home}'; copy it into data.root"
+            yield Fault(Kind.OUTSIDE, path, message)

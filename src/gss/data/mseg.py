@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from gss.data.file_list import listed_file, read_file_list
+from gss.data.faults import FaultyListing, NotThere
+from gss.data.file_list import listed_file, read_pairs
+from gss.data.listing import changed, list_parts
 from gss.data.mseg_taxonomy import training_labels
 from gss.data.pairs import Pair
 
@@ -70,14 +73,15 @@ class MSegPairs:
         Raises:
             ValueError: the table or a list is missing, or a line names a file that is not there or lies outside.
         """
-        pairs = []
-        for name, times in self.repeat.items():
-            home = self.root / TRAINING_FOLDERS[name.removesuffix(_RELABELLED)]
-            own = _listed(self.root, home, self.taxonomy, name, self.split)
-            space = training_labels(self.taxonomy, name)
-            own = [pair._replace(label_space=space) for pair in own]
-            pairs += own * (times if self.split == "train" else 1)
-        return pairs
+        return list_parts(partial(self._part, name, times) for name, times in self.repeat.items())
+
+    def _part(self, name: str, times: int) -> list[Pair]:
+        """List one data set, as often as its share says."""
+        home = self.root / TRAINING_FOLDERS[name.removesuffix(_RELABELLED)]
+        listed = partial(_listed, self.root, home, self.taxonomy, name, self.split)
+        space = training_labels(self.taxonomy, name)
+        own = changed(listed, lambda pair: pair._replace(label_space=space))()
+        return own * (times if self.split == "train" else 1)
 
 
 class MSegTestPairs:
@@ -116,14 +120,20 @@ class MSegTestPairs:
 def _listed(root: Path, home: Path, taxonomy: Path, dataset: str, split: str) -> list[Pair]:
     """Give the pairs of one official list, whose paths are relative to `home`."""
     if not home.is_dir():
-        raise ValueError(
+        raise NotThere(
             f"the folder '{home}' of {dataset} does not exist: set data.root to the folder mseg_dataset that the "
             "download_scripts of mseg-api made"
         )
-    pairs = []
-    for where, columns in read_file_list(taxonomy / "dataset_lists" / dataset / "list" / f"{split}.txt"):
-        if len(columns) != 2:
-            raise ValueError(f"{where} has {len(columns)} columns, but MSeg lists a photograph and its label file")
-        image, labels = (listed_file(where, column, home, root) for column in columns)
-        pairs.append(Pair(image, labels, f"{dataset}/{image.relative_to(home).with_suffix('').as_posix()}", dataset))
+    official = taxonomy / "dataset_lists" / dataset / "list" / f"{split}.txt"
+    pairs, faults = read_pairs(official, partial(_of_line, root, home, dataset))
+    if faults:
+        raise FaultyListing(faults[0].message, pairs, faults)
     return pairs
+
+
+def _of_line(root: Path, home: Path, dataset: str, where: str, columns: list[str]) -> Pair:
+    """Give what a line of an official list names."""
+    if len(columns) != 2:
+        raise ValueError(f"{where} has {len(columns)} columns, but MSeg lists a photograph and its label file")
+    image, labels = (listed_file(where, column, home, root) for column in columns)
+    return Pair(image, labels, f"{dataset}/{image.relative_to(home).with_suffix('').as_posix()}", dataset)
