@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gss.configuration import instantiate
+from gss.configuration import instantiate, to_plain
 
 CHECKS = ("quick", "full")
 
@@ -32,15 +32,17 @@ def cache(config: DictConfig) -> dict[str, Any]:
         raise ValueError(f"verify={config.verify} is not one of {', '.join(CHECKS)}")
     if type(config.pairs_per_shard) is not int or config.pairs_per_shard < 1:
         raise ValueError(f"pairs_per_shard must be a whole number of at least 1, got {config.pairs_per_shard}")
+    splits = to_plain(config)["split"]
+    splits = splits if isinstance(splits, list) else [str(splits)]
     datamodule, folder, written = instantiate(config.data), Path(config.output), 0
     start = time.perf_counter()
-    for split in config.splits:
-        pairs = listed_once(datamodule.pairs(split))
+    for split in splits:
+        pairs, _ = listed_once(datamodule.pairs(split))
         source = SplitCache(folder / split, split, pairs, datamodule.label_space, config.pairs_per_shard)
         new = source.build(full=config.verify == "full")
         print(f"{split}: {len(pairs)} pairs in {source.num_shards} shards, {new} of them written")
         written += new
-    length = sum(path.stat().st_size for split in config.splits for path in (folder / split).glob("*.bin"))
+    length = sum(path.stat().st_size for split in splits for path in (folder / split).glob("*.bin"))
     taken = time.perf_counter() - start
     print(f"cache: {folder}, {length / GB:.3g} GB, {taken:.0f} s; train with data.cache={folder}")
     return {"cache": str(folder), "shards": written, "bytes": length, "objective": length / GB}

@@ -92,16 +92,24 @@ def test_a_file_too_large_to_be_true_is_left_to_pillow(tmp_path):
         read_image(path)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-12], lambda b: b[: len(b) // 2], lambda b: b[:20], lambda b: b""])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("grey", [False, True])
-def test_a_truncated_file_is_named_not_filled_up(tmp_path, label_space, damage, grey):
+def test_a_truncated_file_is_named_not_filled_up(tmp_path, label_space, share, grey):
     path = tmp_path / "a.png"
-    Image.fromarray(np.zeros((30, 41), np.uint8) if grey else PIXELS).save(path)
-    path.write_bytes(damage(path.read_bytes()))
+    Image.fromarray(PIXELS[..., 0] % 3 if grey else PIXELS).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
     assert decode_plain_png(path, grey, MAX_PIXELS) is None
-    if len(path.read_bytes()) > 60 and grey is False or not path.stat().st_size:
-        with pytest.raises(ValueError, match=r"cannot read .*a\.png"):
-            read_labels(path, label_space) if grey else read_image(path)
+    with pytest.raises(ValueError, match=r"cannot read .*a\.png"):
+        read_labels(path, label_space) if grey else read_image(path)
+
+
+def test_a_file_with_all_pixels_and_no_end_is_left_to_pillow(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(PIXELS).save(path)
+    path.write_bytes(path.read_bytes()[:-12])
+    assert decode_plain_png(path, False, MAX_PIXELS) is None
+    np.testing.assert_array_equal(read_image(path), PIXELS)
 
 
 def test_a_file_with_a_wrong_byte_inside_is_named(tmp_path, capfd):

@@ -122,9 +122,19 @@ def table_of(pair: Pair, label_space: LabelSpace) -> Table:
     return dict((pair.label_space or label_space).raw_to_train)
 
 
-def listed_once(pairs: Iterable[Pair]) -> list[Pair]:
-    """Keep each pair of files once, at its first place: data sets that are shown more often list them again."""
-    return list({(pair.image, pair.labels): pair for pair in pairs}.values())
+def listed_once(pairs: Iterable[Pair]) -> tuple[list[Pair], list[int]]:
+    """Keep each pair once, as data sets that are shown more often list theirs again; and say which is at each place.
+
+    The same files read by another table are another pair.
+    """
+    places: dict[tuple[Path, Path | None, int], int] = {}
+    once: list[Pair] = []
+    order: list[int] = []
+    for pair in pairs:
+        order.append(places.setdefault((pair.image, pair.labels, id(pair.label_space)), len(once)))
+        if order[-1] == len(once):
+            once.append(pair)
+    return once, order
 
 
 def stamp_of(path: Path) -> Stamp:

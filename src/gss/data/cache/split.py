@@ -15,6 +15,7 @@ from gss.data.pairs import Pair
 from gss.labels import LabelSpace
 
 log = logging.getLogger(__name__)
+_MAPPED = 256  # shards at a time: each holds a file open, of which many systems allow 1024
 
 
 class CachedSplit:
@@ -54,18 +55,17 @@ class CachedSplit:
         """
         shards: list[Path] = []
         notes: list[ShardNote] = []
-        todo = once = listed_once(pairs)
+        todo, order = listed_once(pairs)
         while todo:
             shard, noted = shard_files(folder, len(notes))
             try:
                 note = _checked_note(shard, noted, todo, label_space)
             except ValueError as fault:
-                raise ValueError(f"the cache '{folder}' {fault}; run `{remedy}`") from fault
+                raise ValueError(f"the cache '{folder}' {fault}; run `{remedy}` with the data words of this run") from fault
             notes.append(note)
             shards.append(shard)
             todo = todo[len(note.entries) :]
-        places = {(pair.image, pair.labels): place for place, pair in enumerate(once)}
-        return cls(shards, notes, [places[pair.image, pair.labels] for pair in pairs])
+        return cls(shards, notes, order)
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -86,6 +86,8 @@ class CachedSplit:
     def _raw(self, shard: int) -> NDArray[np.uint8]:
         """Map a shard, (N,) uint8, read-only."""
         if shard not in self._maps:
+            while len(self._maps) >= _MAPPED:
+                del self._maps[next(iter(self._maps))]  # the oldest; views of it that are in use stay
             self._maps[shard] = np.memmap(self._files[shard], np.uint8, mode="r").view(np.ndarray)
         return self._maps[shard]
 
@@ -110,11 +112,14 @@ def open_cached(
     folder = Path(cache)
     remedy = f"python -m gss.data cache data={name} output={folder}"
     if not any(folder.glob("*/*.json")):
-        raise ValueError(f"data.cache={folder} holds no cache; run `{remedy}`, or set data.cache=null")
+        raise ValueError(
+            f"data.cache={folder} holds no cache; run `{remedy}` with the data words of this run, or set "
+            "data.cache=null"
+        )
     if not (folder / split).is_dir():
         log.info("data.cache=%s has no split '%s', which is read from its files", folder, split)
         return None
-    return CachedSplit.open(folder / split, pairs, label_space, remedy)
+    return CachedSplit.open(folder / split, pairs, label_space, f"{remedy} split={split}")
 
 
 def _checked_note(shard: Path, noted: Path, todo: Sequence[Pair], label_space: LabelSpace) -> ShardNote:
