@@ -25,6 +25,8 @@ def cache(config: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: for a mistake in data or configuration, or a full disk; finished shards stay.
     """
+    if config.get("data") is None:
+        raise ValueError("no data set was given: say data=NAME, as in `python -m gss.data cache data=camvid`")
     from gss.data.cache.build import GB, SplitCache
     from gss.data.cache.note import listed_once
 
@@ -34,8 +36,8 @@ def cache(config: DictConfig) -> dict[str, Any]:
         raise ValueError(f"pairs_per_shard must be a whole number of at least 1, got {config.pairs_per_shard}")
     splits = to_plain(config)["split"]
     splits = splits if isinstance(splits, list) else [str(splits)]
-    datamodule, folder, written = instantiate(config.data), Path(config.output), 0
-    start = time.perf_counter()
+    datamodule, written, start = instantiate(config.data), 0, time.perf_counter()
+    folder = Path(config.output or Path(config.paths.outputs) / "cache" / str(datamodule.name))
     for split in splits:
         pairs, _ = listed_once(datamodule.pairs(split))
         source = SplitCache(folder / split, split, pairs, datamodule.label_space, config.pairs_per_shard)
