@@ -28,7 +28,7 @@ from gss.data.loaders import Workers, build_loader
 from gss.data.pairs import Pair
 from gss.data.sampler import TrainingDraws
 from gss.data.scenes import draw_scene
-from gss.data.transforms import Augmentation, training_transform
+from gss.data.transforms import Augmentation, OneStream, training_transform
 from gss.labels import IGNORE, LabelSpace
 
 EXPERIMENT = "gss_ff_swin_large_cityscapes"
@@ -80,10 +80,8 @@ def compare(cache: Sequence[Sample], files: Sequence[Sample], ordinary: Sequence
         assert (cached["image"] == read["image"]).all(), "the cache gives other photographs than the files"
         assert (cached["labels"] == read["labels"]).all(), "the cache gives other labels than the files"
         difference = float((read["image"] - published["image"]).abs().mean())
-        print(difference, end=" ")
         assert difference < 0.03, f"photographs differ by {difference:.3f} of white from those of the published steps"
         agreement = float((read["labels"] == published["labels"]).float().mean())
-        print(agreement)
         assert agreement > 0.97, f"{agreement:.1%} of the labels are those of the published steps"
 
 
@@ -116,7 +114,7 @@ def _translated(ids: NDArray[np.uint8], classes: LabelSpace) -> NDArray[np.uint8
 def published_transform(size: tuple[int, int], augmentation: Augmentation) -> A.Compose:
     """The steps of published recipes one by one, with the draws of `training_transform`."""
     colours = (augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue)
-    return A.Compose(
+    return OneStream(
         [
             ResizeWhole(augmentation.scale),
             CropVaried(size, augmentation.max_share),

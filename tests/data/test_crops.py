@@ -109,6 +109,21 @@ def test_small_photographs_are_padded_below_and_to_the_right_after_their_colours
     assert changed > 5
 
 
+def test_flip_and_colours_do_not_follow_from_the_ratio():
+    image, labels = np.full((80, 120, 3), 128, np.uint8), np.zeros((80, 120), np.uint8)
+    labels[:, 60:] = 1
+    pipeline = training_transform((40, 60), Augmentation((0.4, 0.5), geometry="native", colour="distortion"))
+    drawn = []
+    for seed in range(400):
+        pipeline.set_random_seed(seed)
+        seen = pipeline(image=image, mask=labels)
+        width = int((seen["mask"][0] != 255).sum())
+        drawn.append((width, seen["mask"][0, 0] == 1, np.abs(seen["image"][0, 0].astype(int) - 128).mean()))
+    flips, correlations = np.mean([flip for _, flip, _ in drawn]), np.corrcoef(np.array(drawn, float).T)
+    assert flips == pytest.approx(0.5, abs=0.08)
+    assert np.abs(correlations[np.triu_indices(3, 1)]).max() < 0.15
+
+
 def by_counting(labels, max_share):
     values, counts = np.unique(labels, return_counts=True)
     counts = counts[values != 255]

@@ -94,6 +94,9 @@ def resize_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
 def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.Compose:
     """Build the training pipeline: random window, flip, colours; of the published geometry, padding last.
 
+    With geometry=fit the steps do not draw independently (see `OneStream`): photographs are mirrored where they are
+    made smaller. It stays so for the sake of what was measured with it.
+
     Padding is the mean colour, which becomes about 0 when the network normalises, as padding is published; labels are
     padded with 255.
 
@@ -106,7 +109,21 @@ def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.C
         return A.Compose([RandomWindow(size, augmentation.scale), flip, colours])
     crop = NativeCrop(size, augmentation.scale, augmentation.base, augmentation.max_share)
     padding = A.PadIfNeeded(*size, position="top_left", fill=MEAN_COLOUR, fill_mask=IGNORE)  # right of it and below
-    return A.Compose([crop, flip, colours, padding])
+    return OneStream([crop, flip, colours, padding])
+
+
+class OneStream(A.Compose):  # type: ignore[misc]  # albumentations ships no types
+    """A pipeline whose steps draw one after the other from one stream of random numbers.
+
+    albumentations 2.0.8 starts every step from the pipeline's seed, so that all first numbers are the same and, say,
+    the flip follows from the magnification.
+    """
+
+    def set_random_seed(self, seed: int | None) -> None:
+        """Start the stream anew."""
+        super().set_random_seed(seed)
+        for step in self.transforms:
+            step.set_random_state(self.random_generator, self.py_random)
 
 
 def _colours(augmentation: Augmentation) -> A.ImageOnlyTransform:
