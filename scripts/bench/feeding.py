@@ -1,4 +1,4 @@
-"""Feeding a training with Cityscapes' crops: from a cache and from the files, against Pillow and the published steps."""
+"""Feeding a training: crops from a cache and from the files, against Pillow and the published steps one by one."""
 
 from __future__ import annotations
 
@@ -133,12 +133,15 @@ class ResizeWhole(A.DualTransform):  # type: ignore[misc]  # albumentations ship
         self.scale = scale
 
     def get_params(self) -> dict[str, Any]:
+        """Draws the ratio."""
         return {"ratio": self.py_random.uniform(*self.scale)}
 
     def apply(self, img: NDArray[Any], ratio: float, **params: Any) -> NDArray[Any]:
+        """Resizes the photograph, (H', W', 3) uint8."""
         return _resized(img, ratio, cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: NDArray[Any], ratio: float, **params: Any) -> NDArray[Any]:
+        """Resizes the labels, (H', W') uint8."""
         return _resized(mask, ratio, NEAREST)
 
 
@@ -157,6 +160,7 @@ class CropVaried(A.DualTransform):  # type: ignore[misc]
         self.max_share = max_share
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws windows until one is varied."""
         window = self._window(params["shape"])
         for _ in range(10):
             classes, counts = np.unique(data["mask"][window], return_counts=True)
@@ -172,6 +176,7 @@ class CropVaried(A.DualTransform):  # type: ignore[misc]
         return slice(top, top + self.size[0]), slice(left, left + self.size[1])
 
     def apply(self, img: NDArray[Any], window: tuple[slice, slice], **params: Any) -> NDArray[Any]:
+        """Cuts the window out of photograph or labels."""
         return np.ascontiguousarray(img[window])
 
 
@@ -188,6 +193,7 @@ class DistortionByStep(PhotometricDistortion):
         contrast_first: bool,
         **params: Any,
     ) -> NDArray[Any]:
+        """Changes the colours of (H, W, 3) uint8 RGB."""
         if shift is not None:
             img = _converted(img, shift=shift)
         if contrast is not None and contrast_first:

@@ -237,7 +237,9 @@ def change(path):
 def test_a_changed_file_is_named_and_its_shard_built_anew(pairs, folder, label_space, which):
     source(pairs, folder, label_space).build()
     change(getattr(pairs[3], which))
-    words = rf"does not fit the data: '.*{getattr(pairs[3], which).name}' was changed since, its size or time is another"
+    words = (
+        rf"does not fit the data: '.*{getattr(pairs[3], which).name}' was changed since, its size or time is another"
+    )
     command = r"; run `python -m gss\.data cache data=tiny output=.*cache split=train` with the data words of this run"
     with pytest.raises(ValueError, match=words + command):
         opened(pairs, folder, label_space)
@@ -278,11 +280,19 @@ def test_other_settings_and_listings_are_refused_by_what_differs(pairs, folder, 
     source(pairs, folder, label_space).build()
     ignoring = LabelSpace.from_names(label_space.names, ignore_ids=[7])
     for space, pairs_now, words in (
-        (LabelSpace(label_space.names, label_space.colours, {0: 1, 1: 0, 2: 2, 255: 255}), pairs, "file id 0 to 0, .*to 1"),
+        (
+            LabelSpace(label_space.names, label_space.colours, {0: 1, 1: 0, 2: 2, 255: 255}),
+            pairs,
+            "file id 0 to 0, .*to 1",
+        ),
         (ignoring, pairs, r"its table takes file id 7 nowhere, that of data\.label_space to 255"),
         (label_space, pairs[1:], "it holds '0' where the split has '1'"),
         (label_space, pairs[:3], "it holds '3' where the split has nothing"),
-        (label_space, [*pairs, pairs[0]._replace(image=pairs[0].labels, name="5")], r"not whole: 00003\.json is missing"),
+        (
+            label_space,
+            [*pairs, pairs[0]._replace(image=pairs[0].labels, name="5")],
+            r"not whole: 00003\.json is missing",
+        ),
     ):
         with pytest.raises(ValueError, match=words + rf".*; run `{REMEDY}"):
             opened(pairs_now, folder, space)
@@ -322,7 +332,9 @@ def test_a_data_module_reads_the_splits_that_are_cached(write_split, label_space
             "tiny", label_space, sources, (16, 24), Augmentation(), 2, 0, max_steps=3, **settings
         )
 
-    with pytest.raises(ValueError, match=rf"data\.cache=.* holds no cache; run `{REMEDY}.*` with .*, or set data\.cache=null"):
+    with pytest.raises(
+        ValueError, match=rf"data\.cache=.* holds no cache; run `{REMEDY}.*` with .*, or set data\.cache=null"
+    ):
         module(cache=folder).prepare_data()
     source(sources["train"](), folder, label_space).build()
     caplog.set_level("INFO")

@@ -24,12 +24,13 @@ def smooth(height, width):
 def drawn(augmentation, image, labels, size, number):
     """The windows that a pipeline draws with seeds 0, 1, 2, ..., as parameters and as results."""
     pipeline = training_transform(size, augmentation)
-    crop, found = pipeline.transforms[0], []
+    crop, windows, found = pipeline.transforms[0], [], []
+    draw = crop.get_params_dependent_on_data
+    crop.get_params_dependent_on_data = lambda params, data: windows.append(draw(params, data)) or windows[-1]
     for seed in range(number):
         pipeline.set_random_seed(seed)
         seen = pipeline(image=image, mask=labels)
-        pipeline.set_random_seed(seed)
-        found.append((crop.get_params_dependent_on_data({"shape": image.shape}, {"mask": labels}), seen))
+        found.append((windows[-1], seen))
     return found
 
 

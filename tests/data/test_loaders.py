@@ -104,7 +104,7 @@ def test_a_death_in_the_middle_of_a_step_is_named_too(failing):
 
 
 def test_other_errors_are_left_alone():
-    with pytest.raises(RuntimeError, match="^out of memory$"), Workers(1).watched():
+    with pytest.raises(RuntimeError, match=r"^out of memory$"), Workers(1).watched():
         raise RuntimeError("out of memory")
 
 

@@ -61,7 +61,9 @@ class CachedSplit:
             try:
                 note = _checked_note(shard, noted, todo, label_space)
             except ValueError as fault:
-                raise ValueError(f"the cache '{folder}' {fault}; run `{remedy}` with the data words of this run") from fault
+                raise ValueError(
+                    f"the cache '{folder}' {fault}; run `{remedy}` with the data words of this run"
+                ) from fault
             notes.append(note)
             shards.append(shard)
             todo = todo[len(note.entries) :]
