@@ -180,6 +180,7 @@ def small_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Photographs and crops of `feeding` at an eighth of their sides."""
     right = feeding.experiment
     monkeypatch.setattr(feeding, "SIZE", (128, 256))
+    monkeypatch.setattr(feeding, "AGREEMENT", 0.9)  # a pixel is more of such a photograph
     monkeypatch.setattr(feeding, "experiment", lambda name: {"data": right(name)["data"] | {"size": [96, 96]}})
 
 
