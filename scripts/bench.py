@@ -28,6 +28,7 @@ GROUPS = (
     "dvae_decoding",
     "label_tokens",
     "confusion_matrix",
+    "feeding",
     "generation",
     "head_step",
     "inference_windows",

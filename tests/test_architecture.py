@@ -70,7 +70,7 @@ ROOMS = {
     ),
     "configuration": Room("configuration overrides command_line sweep_table", ""),
     "entries": Room(
-        "train evaluate predict sample convert data.__main__ data_verification",
+        "train evaluate predict sample convert data.__main__ data_verification data_caching",
         "labels data display runs configuration conversion published",
     ),
 }

@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import gpu_bench
-from bench import confusion_matrix, dvae_decoding, head_step, label_tokens, nearest_colour
+from bench import confusion_matrix, dvae_decoding, feeding, head_step, label_tokens, nearest_colour
 from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
 from gss.tokenizer.dalle import DalleDVAE
 
@@ -32,6 +32,8 @@ ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
     "tokens_patches_8": 50.0,
     "tokens_vqvae_8": 50.0,
     "confusion_matrix": 10.0,
+    "feeding_cache": 3.0,
+    "feeding_files": 1.2,
     "generation_argmax": 1 / 1.15,
     "generation_expected": 1 / 1.15,
     "head_step_time": 1 / 0.8,
@@ -171,6 +173,42 @@ def test_a_wrong_miou_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confusion_matrix, "_ours", lambda predicted_labels, labels: 0.5)
     with pytest.raises(AssertionError, match=r"our mIoU is 0\.5, that of torchmetrics"):
         confusion_matrix.measure(QUICK)
+
+
+@pytest.fixture
+def small_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photographs and crops of `feeding` at an eighth of their sides."""
+    right = feeding.experiment
+    monkeypatch.setattr(feeding, "SIZE", (128, 256))
+    monkeypatch.setattr(feeding, "AGREEMENT", 0.9)  # a pixel is more of such a photograph
+    monkeypatch.setattr(feeding, "experiment", lambda name: {"data": right(name)["data"] | {"size": [96, 96]}})
+
+
+def test_feeding_is_measured_both_ways(small_photographs: None) -> None:
+    rows = feeding.measure(QUICK)
+    assert [(row.name, row.bar, len(row.ours)) for row in rows] == [
+        ("feeding_cache", 3.0, 2),
+        ("feeding_files", 1.2, 2),
+    ]
+
+
+def test_other_photographs_than_the_published_steps_give_are_not_timed(
+    small_photographs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding.ResizeWhole, "get_params", lambda step: {"ratio": 1.5})
+    with pytest.raises(AssertionError, match=r"photographs differ by 0\.\d+ of white"):
+        feeding.measure(QUICK)
+
+
+def test_a_cache_of_other_labels_is_not_timed(small_photographs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = feeding.CachedSplit.__getitem__
+    monkeypatch.setattr(
+        feeding.CachedSplit,
+        "__getitem__",
+        lambda cached, index: (right(cached, index)[0], np.zeros((128, 256), np.uint8)),
+    )
+    with pytest.raises(AssertionError, match="the cache gives other labels than the files"):
+        feeding.measure(QUICK)
 
 
 def test_a_quick_row_is_printed_and_written_where_asked(

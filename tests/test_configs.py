@@ -80,6 +80,7 @@ ELSEWHERE = {  # used by tests of another file
     "hardware/ddp_cpu": "tests/commands/test_processes.py",
     "evaluate": "tests/commands/test_evaluate.py",
     "verify": "tests/commands/test_verify_command.py",
+    "cache": "tests/commands/test_cache_command.py",
     "predict": "tests/commands/test_predict.py",
     "sample": "tests/commands/test_sample.py",
     "hydra/help/gss": "tests/commands/test_mistakes.py",

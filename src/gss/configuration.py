@@ -71,6 +71,17 @@ def instantiate_each(nodes: Mapping[str, Any] | None) -> list[Any]:
     return [instantiate(node) for node in (nodes or {}).values() if node is not None]
 
 
+def without_cache(settings: Any) -> Any:
+    """The settings of a data set without its caches: they are of the machine that trained, not of the data.
+
+    Args:
+        settings: plain data, as a checkpoint or an artefact keeps it.
+    """
+    if isinstance(settings, Mapping):
+        return {key: None if key == "cache" else without_cache(value) for key, value in settings.items()}
+    return settings
+
+
 def _check_target(target: str) -> None:
     """Refuses what is not allowed by name, or lies elsewhere: `gss.losses.torch.load` leads through an import."""
     home = target

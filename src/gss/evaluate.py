@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gss.command_line import is_first_process, run
-from gss.configuration import instantiate, to_plain
+from gss.configuration import instantiate, to_plain, without_cache
 
 MODES = ("segmentation", "reconstruction")
 HEADLINE = ("miou", "macc", "aacc", "ceiling", "boundary_f3", "boundary_iou", "ece", "nll", "brier", "auroc", "aupr")
@@ -66,7 +66,9 @@ def _segmentation(config: DictConfig) -> dict[str, Any]:
 
     trained = TrainedSegmenter.load(config.checkpoint)
     data = _data(config, trained.config["data"])
-    metrics = evaluate_segmenter(trained, instantiate(data), config.split, config.readout, to_plain(config))
+    datamodule = instantiate(data)
+    with datamodule.workers.watched():
+        metrics = evaluate_segmenter(trained, datamodule, config.split, config.readout, to_plain(config))
     if is_first_process():
         _report(metrics, data["name"], f"{config.split}, readout {metrics['readout']}", Path(config.paths.run))
     return {**metrics, "objective": metrics["miou"]}
@@ -91,7 +93,7 @@ def _reconstruction(config: DictConfig) -> dict[str, Any]:
 
 def _data(config: DictConfig, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings of the data set to score on: those of the command line, else those that the weights came from."""
-    data: Mapping[str, Any] | None = to_plain(config).get("data") or trained_on
+    data: Mapping[str, Any] | None = to_plain(config).get("data") or without_cache(trained_on)
     if data is None:
         raise ValueError(f"prior={config.prior} does not say on which data it was made, as older ones: give data=NAME")
     if config.root is not None:

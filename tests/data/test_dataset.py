@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from gss.data.dataset import SegmentationDataset, draw_seed
-from gss.data.loaders import build_loader
+from gss.data.loaders import Workers, build_loader
 from gss.data.sampler import Draw, TrainingDraws
 from gss.data.transforms import Augmentation, evaluation_transform, training_transform
 
@@ -88,7 +88,7 @@ def test_workers_keep_to_one_thread(training):
             return {"threads": torch.tensor([torch.get_num_threads(), cv2.getNumThreads()])}
 
     data = Counting(training.pairs, training.label_space, training.transform)
-    batch = next(iter(build_loader(data, TrainingDraws(5, 2, 1), 2, num_workers=1)))
+    batch = next(iter(build_loader(data, TrainingDraws(5, 2, 1), 2, Workers(1))))
     assert batch["threads"].tolist() == [[1, 1], [1, 1]]
 
 

@@ -1,3 +1,7 @@
 """Data sets: pairs of a photograph and its labels, read, checked, augmented and served in batches."""
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # the import of albumentations otherwise waits for the network

@@ -14,10 +14,11 @@ USAGE = """\
 Looks into a data set, or prepares it, before anything is trained on it:
 
   python -m gss.data verify data=NAME     read every file; what is wrong, how to mend it, how often classes occur
+  python -m gss.data cache data=NAME      decode every file once, for training to read with data.cache=FOLDER
 
 `python -m gss.data VERB --help` lists the groups, `conf/data` the names. The same commands: gss-data VERB.
 Exit codes: 0 all is well, 1 verify found faults, 2 a mistake in the command."""
-VERBS = {"verify": "gss.data_verification"}
+VERBS = {"verify": "gss.data_verification", "cache": "gss.data_caching"}
 """Each verb's module, with a function of the verb's name; its configuration is `conf/VERB.yaml`."""
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gss.data.cache.split import CachedSplit, open_cached
 from gss.data.dataset import Sample, SegmentationDataset
-from gss.data.loaders import build_loader
+from gss.data.loaders import Workers, build_loader
 from gss.data.pairs import Pair, PairSource
 from gss.data.reading import read_pair_labels
 from gss.data.sampler import EvaluationShard, TrainingDraws
@@ -53,6 +54,9 @@ class SegmentationDataModule(L.LightningDataModule):
         native: evaluate at each photograph's own size, labels untouched, as the benchmarks do; else at `size`. How the
             network is shown such photographs is the inference's business.
         elsewhere: other data sets, by name, whose `eval_split` is served beside the own one in validation.
+        cache: folder that `python -m gss.data cache` wrote, for decoded photographs and labels; None: the files.
+        timeout: seconds that a batch may take before its worker is given up as stuck; 0 waits for ever.
+        multiprocessing_context: how workers are started: fork, spawn or forkserver; None: the system's way.
 
     Raises:
         ValueError: a number is out of range, photographs of different sizes are to share a batch, or a data set
@@ -75,6 +79,9 @@ class SegmentationDataModule(L.LightningDataModule):
         root: str | Path | None = None,
         native: bool = False,
         elsewhere: Mapping[str, SegmentationDataModule] | None = None,
+        cache: str | Path | None = None,
+        timeout: float = 0.0,
+        multiprocessing_context: str | None = None,
     ) -> None:
         """Check the numbers; no file is touched."""
         super().__init__()
@@ -84,7 +91,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.size = _checked_size(size)
         self.augmentation = augmentation
         self.batch_size = _at_least(1, "batch_size", batch_size)
-        self.num_workers = _at_least(0, "num_workers", num_workers)
+        self.workers = Workers(num_workers, timeout, multiprocessing_context)
         self.max_steps = _at_least(1, "max_steps", max_steps)
         self.eval_batch_size = _at_least(1, "eval_batch_size", eval_batch_size)
         self.seed = _at_least(0, "seed", seed)
@@ -95,7 +102,9 @@ class SegmentationDataModule(L.LightningDataModule):
         self.eval_split = "val"
         _check_batches(native, eval_batch_size)
         _check_elsewhere(self)
+        self.cache = cache
         self._pairs: dict[str, list[Pair]] = {}
+        self._cached: dict[str, CachedSplit | None] = {}
         self._verified: set[str] = set()
 
     @property
@@ -116,21 +125,20 @@ class SegmentationDataModule(L.LightningDataModule):
                 other.check(other.eval_split)
 
     def setup(self, stage: str | None = None) -> None:
-        """List the splits in use on every rank, so that a missing folder shows before any worker starts."""
+        """List the splits in use on every rank, so that a missing folder or cache shows before any worker starts."""
         for split in self._splits_in_use():
-            self.pairs(split)
+            self.cached(split)
         for other in self.elsewhere.values():
             other.trainer = self.trainer  # where this process stands among the others
 
     def check(self, split: str) -> None:
-        """List one split and check its files, once.
+        """List one split and check its files, once; those of a cache were checked when it was built.
 
         Raises:
             ValueError: one sentence that names the file and what is wrong with it.
         """
-        pairs = self.pairs(split)
-        if self.verify and split not in self._verified:
-            verify_pairs(pairs, self.label_space)
+        if self.verify and self.cached(split) is None and split not in self._verified:
+            verify_pairs(self.pairs(split), self.label_space)
             self._verified.add(split)
 
     def evaluate_at_size(self) -> None:
@@ -152,13 +160,24 @@ class SegmentationDataModule(L.LightningDataModule):
             self._pairs[split] = self.splits[split]()
         return self._pairs[split]
 
+    def cached(self, split: str) -> CachedSplit | None:
+        """Open and check the cache of one split, once; None where the split is read from its files.
+
+        Raises:
+            ValueError: the split or the cache is at fault; says what differs, and the command that rebuilds the cache.
+        """
+        pairs = self.pairs(split)
+        if split not in self._cached:
+            self._cached[split] = open_cached(self.cache, split, pairs, self.label_space, str(self.name))
+        return self._cached[split]
+
     def dataset(self, split: str, augment: bool = False, native: bool = False) -> SegmentationDataset:
         """Give one split as a data set of samples: augmented at `size`, or as they are, at `size` or their own size."""
         if augment:
             transform = training_transform(self.size, self.augmentation)
         else:
             transform = native_transform() if native else evaluation_transform(self.size)
-        return SegmentationDataset(self.pairs(split), self.label_space, transform, self.seed)
+        return SegmentationDataset(self.pairs(split), self.label_space, transform, self.seed, self.cached(split))
 
     def label_batches(self, split: str, batch_size: int = 16) -> Iterator[Tensor]:
         """Give the label maps of a split in order and un-augmented, (B, H, W) int64, [0, K) or 255.
@@ -193,7 +212,7 @@ class SegmentationDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        return build_loader(data, draws, self.batch_size, self.num_workers)
+        return build_loader(data, draws, self.batch_size, self.workers)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -224,7 +243,7 @@ class SegmentationDataModule(L.LightningDataModule):
         data = self.dataset(split, native=self.native)
         rank, world_size = self._place()
         shard = EvaluationShard(len(data), rank, world_size)
-        return build_loader(data, shard, self.eval_batch_size, self.num_workers)
+        return build_loader(data, shard, self.eval_batch_size, self.workers)
 
     def _place(self) -> tuple[int, int]:
         """Give the rank of this process and the number of processes; (0, 1) without a trainer."""

@@ -8,9 +8,11 @@ from typing import TypedDict
 import albumentations as A
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gss.data.cache.split import CachedSplit
 from gss.data.pairs import Pair
 from gss.data.reading import read_image, read_pair_labels, require_same_size
 from gss.data.sampler import Draw
@@ -44,14 +46,23 @@ class SegmentationDataset(Dataset[Sample]):
         transform: albumentations pipeline that ends at the network's input size; one without steps leaves photographs
             and labels as large as they are.
         seed: of the augmentation.
+        cached: the same pairs, decoded; None reads the files.
     """
 
-    def __init__(self, pairs: Sequence[Pair], label_space: LabelSpace, transform: A.Compose, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        label_space: LabelSpace,
+        transform: A.Compose,
+        seed: int = 0,
+        cached: CachedSplit | None = None,
+    ) -> None:
         """Store the parts; nothing is read before an item is asked for."""
         self.pairs = pairs
         self.label_space = label_space
         self.transform = transform
         self.seed = seed
+        self.cached = cached
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -65,8 +76,7 @@ class SegmentationDataset(Dataset[Sample]):
         """
         draw = request if isinstance(request, Draw) else Draw(request, request)
         pair = self.pairs[draw.index]
-        image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
-        require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
+        image, labels = self._read(pair) if self.cached is None else self.cached[draw.index]
         self.transform.set_random_seed(draw_seed(self.seed, draw.number))
         seen = self.transform(image=image, mask=labels)
         return Sample(
@@ -75,6 +85,12 @@ class SegmentationDataset(Dataset[Sample]):
             name=pair.name,
             condition=pair.condition,
         )
+
+    def _read(self, pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Read the files of a pair: (H', W', 3) uint8 RGB and (H', W') uint8 train ids."""
+        image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
+        require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
+        return image, labels
 
 
 def draw_seed(seed: int, number: int) -> int:

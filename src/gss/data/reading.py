@@ -15,6 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from gss.data.pairs import Pair
+from gss.data.png import decode_plain_png
 from gss.labels import LabelSpace
 
 MAX_PIXELS = 2**26
@@ -40,6 +41,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         ValueError: the file is missing, not an image, truncated, or larger than `MAX_PIXELS`.
     """
+    if (plain := _decoded_plain(path, "photograph")) is not None:
+        return plain
     with _opened(path, "photograph") as picture:
         ImageOps.exif_transpose(picture, in_place=True)
         if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
@@ -93,6 +96,8 @@ def read_ids(path: Path) -> NDArray[np.uint8]:
     Raises:
         ValueError: the file is missing, broken, larger than `MAX_PIXELS`, turned, or not single-channel 8-bit.
     """
+    if (plain := _decoded_plain(path, "label file")) is not None:
+        return plain
     with _opened(path, "label file") as picture:
         mode, raw, orientation = picture.mode, np.asarray(picture), _orientation(picture)
     if mode not in _LABEL_MODES:
@@ -119,6 +124,16 @@ def image_size(path: Path) -> tuple[int, int]:
         sideways = _orientation(picture) in _SIDEWAYS
         _check_whole(picture)
     return (width, height) if sideways else (height, width)
+
+
+def pixel_count(path: Path) -> int:
+    """Give the number of pixels of a picture from its header.
+
+    Raises:
+        ValueError: the file is missing, or not an image.
+    """
+    with _opened(path, "photograph") as picture:
+        return picture.width * picture.height
 
 
 def require_same_size(pair: Pair, image: tuple[int, int], labels: tuple[int, int]) -> None:
@@ -154,14 +169,26 @@ def _check_whole(picture: Image.Image) -> None:
     picture.load()
 
 
+def _decoded_plain(path: Path, what: str) -> NDArray[np.uint8] | None:
+    """Decode a file of the usual kind by the faster reader; None leaves it to Pillow."""
+    with _broken_named(path, what):
+        return decode_plain_png(path, what == "label file", MAX_PIXELS)
+
+
 @contextmanager
 def _opened(path: Path, what: str) -> Iterator[Image.Image]:
-    """Open an image and turn every way of being broken into one sentence that names the file."""
+    """Open an image for Pillow to read."""
+    with _broken_named(path, what), Image.open(path) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        yield picture
+
+
+@contextmanager
+def _broken_named(path: Path, what: str) -> Iterator[None]:
+    """Turn every way of being broken into one sentence that names the file."""
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            yield picture
+        yield
     except _BOMB as error:
         raise ValueError(
             f"{what} '{path}' declares {_declared_size(path)}, more than the {MAX_PIXELS:,} that are decoded at most; "

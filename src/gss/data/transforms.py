@@ -1,23 +1,20 @@
-"""Augmentation and resizing: a random window on the picture, flip, colour jitter (albumentations 2.0.8)."""
+"""What happens to a photograph on its way to the network: window, flip, colours, padding (albumentations 2.0.8)."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import otherwise waits for the network
 
 import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gss.data.crops import MEAN_COLOUR, NEAREST, NativeCrop, RandomWindow
+from gss.data.distortion import PhotometricDistortion
 from gss.labels import IGNORE
 
-_MEAN_COLOUR = (124, 116, 104)  # mean of natural photographs: padding that no normalisation makes loud
-_NEAREST = cv2.INTER_NEAREST_EXACT  # by pixel centres; INTER_NEAREST shifts labels by up to half a pixel
+GEOMETRIES = ("fit", "native")
+COLOURS = ("jitter", "distortion")
 
 
 @dataclass(frozen=True)
@@ -25,16 +22,24 @@ class Augmentation:
     """What may change between two looks at one photograph.
 
     Args:
-        scale: smallest and largest magnification; at 1 the network sees the whole picture at its input size,
-            at 2 a quarter of its area, at 0.5 the whole picture padded to twice its sides.
+        scale: smallest and largest magnification, relative to what `geometry` says.
         flip: probability of a mirror image, left to right.
-        brightness: largest relative change of brightness, [0, 1).
+        brightness: largest change of brightness, [0, 1): relative, or with colour=distortion a share of white.
         contrast: largest relative change of contrast, [0, 1).
         saturation: largest relative change of saturation, [0, 1).
         hue: largest shift of hue, in turns of the colour circle, [0, 0.5].
+        geometry: fit: at magnification 1 the network sees the whole picture at its input size, at 2 a quarter of its
+            area, at 0.5 the whole picture padded to twice its sides, as often halved as doubled; native, as published:
+            at 1 the photograph has its own pixels (or those of `base`) and the network sees a crop, all ratios alike.
+        base: of geometry=native: short and long side, pixels, that a photograph is brought to at magnification 1, its
+            proportions kept, as large as both allow; None: its own size.
+        max_share: of geometry=native: crops in which one class has this share of the labelled pixels, or which show
+            less than two classes, are drawn again, up to ten times (mmsegmentation's cat_max_ratio); 1: all are taken.
+        colour: jitter: all four always change, in random order; distortion, as published: each with probability 1/2,
+            before padding.
 
     Raises:
-        ValueError: a value leaves its range.
+        ValueError: a value leaves its range, or does not go with the geometry.
     """
 
     scale: tuple[float, float] = (0.5, 2.0)
@@ -43,9 +48,13 @@ class Augmentation:
     contrast: float = 0.25
     saturation: float = 0.25
     hue: float = 0.02
+    geometry: str = "fit"
+    base: tuple[int, int] | None = None
+    max_share: float = 1.0
+    colour: str = "jitter"
 
     def __post_init__(self) -> None:
-        """Check the ranges; a YAML list becomes a tuple."""
+        """Check the ranges; YAML lists become tuples."""
         object.__setattr__(self, "scale", tuple(self.scale))
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale needs 0 < low <= high, got {self.scale}; mend data.augmentation.scale")
@@ -55,110 +64,81 @@ class Augmentation:
                 raise ValueError(
                     f"{name} lies in 0 to {most:g}, got {getattr(self, name)}; mend data.augmentation.{name}"
                 )
+        for name, known in (("geometry", GEOMETRIES), ("colour", COLOURS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"data.augmentation.{name}={getattr(self, name)} is not one of {', '.join(known)}")
+        self._check_native()
 
-
-class Span(NamedTuple):
-    """Along one axis: `length` source pixels from `start` fill `placed` output pixels from `place`."""
-
-    start: int
-    length: int
-    place: int
-    placed: int
-
-
-class RandomWindow(A.DualTransform):  # type: ignore[misc]  # albumentations ships no types
-    """Magnify by a random scale and crop to a fixed size, in one step.
-
-    Equivalent to resizing the whole picture to `scale * size`, padding what is too small and cropping a
-    random window, but the window is cut in source pixels first and only it is resized: the cost does not grow
-    with the scale. Photographs shrink by area and grow bilinearly; labels only ever take nearest values.
-    Padding is the mean colour for photographs and 255 for labels. With scale (1, 1) it is the plain resize of
-    evaluation.
-
-    Args:
-        size: (H, W) of the result, pixels.
-        scale: smallest and largest magnification, relative to the whole picture at `size`.
-    """
-
-    def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
-        """Store the size and the range; randomness comes from the pipeline."""
-        super().__init__(p=1.0)
-        self.size = size
-        self.scale = scale
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw one scale for both axes, then a position along each."""
-        scale = float(np.exp(self.py_random.uniform(*np.log(self.scale))))  # as often halved as doubled
-        height, width = params["shape"][:2]
-        return {
-            "rows": draw_span(height, self.size[0], scale, self.py_random.random()),
-            "columns": draw_span(width, self.size[1], scale, self.py_random.random()),
-        }
-
-    def apply(self, img: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
-        """Cut and resize the photograph, from the file's (H', W', 3) uint8 to (H, W, 3) uint8."""
-        shrinks = rows.placed * columns.placed < rows.length * columns.length
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return self._window(img, rows, columns, interpolation, _MEAN_COLOUR)
-
-    def apply_to_mask(self, mask: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
-        """Cut and resize the labels by nearest neighbour, from the file's (H', W') uint8 to (H, W) uint8."""
-        return self._window(mask, rows, columns, _NEAREST, IGNORE)
-
-    def _window(
-        self, source: NDArray[Any], rows: Span, columns: Span, interpolation: int, fill: int | Sequence[int]
-    ) -> NDArray[Any]:
-        """Resize the cut of (H', W') or (H', W', 3) uint8 to its place in (H, W) or (H, W, 3) uint8.
-
-        Padding is allocated only where the cut does not fill the result.
-        """
-        cut = source[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
-        resized: NDArray[Any] = cv2.resize(cut, (columns.placed, rows.placed), interpolation=interpolation)
-        if resized.shape[:2] == self.size:
-            return resized
-        result = np.empty((*self.size, *source.shape[2:]), dtype=source.dtype)
-        result[...] = fill
-        bottom, right = rows.place + rows.placed, columns.place + columns.placed
-        result[rows.place : bottom, columns.place : right] = resized
-        return result
-
-
-def draw_span(source: int, size: int, scale: float, position: float) -> Span:
-    """Place a window of `source / scale` pixels on an axis of `source` pixels, for `size` output pixels.
-
-    Args:
-        source: length of the axis in the file, pixels.
-        size: length of the axis in the result, pixels.
-        scale: magnification relative to the whole axis at `size`.
-        position: where the window (or, if it is larger than the axis, the picture in it) lies, [0, 1).
-    """
-    window = max(1, round(source / scale))
-    if window <= source:
-        return Span(start=int(position * (source - window + 1)), length=window, place=0, placed=size)
-    placed = max(1, round(size * source / window))
-    return Span(start=0, length=source, place=int(position * (size - placed + 1)), placed=placed)
+    def _check_native(self) -> None:
+        """Check what only geometry=native has."""
+        if self.base is not None:
+            object.__setattr__(self, "base", tuple(self.base))
+            if len(self.base) != 2 or not 0 < self.base[0] <= self.base[1]:
+                raise ValueError(f"base needs 0 < short <= long, got {self.base}; mend data.augmentation.base")
+        if not 0 < self.max_share <= 1:
+            raise ValueError(
+                f"max_share lies above 0 and up to 1, got {self.max_share}; mend data.augmentation.max_share"
+            )
+        if self.geometry == "fit" and (self.base is not None or self.max_share < 1):
+            raise ValueError(
+                f"data.augmentation.base={self.base} and max_share={self.max_share} belong to geometry=native; with "
+                "data.augmentation.geometry=fit leave base null and max_share 1"
+            )
 
 
 def resize_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Bring a label map (H', W') uint8 to (H, W) = `size` as evaluation does, by nearest: (H, W) uint8."""
-    return np.asarray(cv2.resize(labels, size[::-1], interpolation=_NEAREST), dtype=np.uint8)
+    return np.asarray(cv2.resize(labels, size[::-1], interpolation=NEAREST), dtype=np.uint8)
 
 
 def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.Compose:
-    """Build the training pipeline: random window, flip, colour jitter.
+    """Build the training pipeline: random window, flip, colours; of the published geometry, padding last.
+
+    With geometry=fit the steps do not draw independently (see `OneStream`): photographs are mirrored where they are
+    made smaller. It stays so for the sake of what was measured with it.
+
+    Padding is the mean colour, which becomes about 0 when the network normalises, as padding is published; labels are
+    padded with 255.
 
     Args:
         size: (H, W) of the result, pixels.
         augmentation: what may change.
     """
-    jitter = A.ColorJitter(
+    flip, colours = A.HorizontalFlip(p=augmentation.flip), _colours(augmentation)
+    if augmentation.geometry == "fit":
+        return A.Compose([RandomWindow(size, augmentation.scale), flip, colours])
+    crop = NativeCrop(size, augmentation.scale, augmentation.base, augmentation.max_share)
+    padding = A.PadIfNeeded(*size, position="top_left", fill=MEAN_COLOUR, fill_mask=IGNORE)  # right of it and below
+    return OneStream([crop, flip, colours, padding])
+
+
+class OneStream(A.Compose):  # type: ignore[misc]  # albumentations ships no types
+    """A pipeline whose steps draw one after the other from one stream of random numbers.
+
+    albumentations 2.0.8 starts every step from the pipeline's seed, so that all first numbers are the same and, say,
+    the flip follows from the magnification.
+    """
+
+    def set_random_seed(self, seed: int | None) -> None:
+        """Start the stream anew."""
+        super().set_random_seed(seed)
+        for step in self.transforms:
+            step.set_random_state(self.random_generator, self.py_random)
+
+
+def _colours(augmentation: Augmentation) -> A.ImageOnlyTransform:
+    """Build what changes colours."""
+    if augmentation.colour == "distortion":
+        return PhotometricDistortion(
+            augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue
+        )
+    return A.ColorJitter(
         brightness=(1 - augmentation.brightness, 1 + augmentation.brightness),
         contrast=(1 - augmentation.contrast, 1 + augmentation.contrast),
         saturation=(1 - augmentation.saturation, 1 + augmentation.saturation),
         hue=(-augmentation.hue, augmentation.hue),
         p=1.0,
     )
-    return A.Compose([RandomWindow(size, augmentation.scale), A.HorizontalFlip(p=augmentation.flip), jitter])
 
 
 def evaluation_transform(size: tuple[int, int]) -> A.Compose:
