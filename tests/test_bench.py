@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import gpu_bench
-from bench import confusion_matrix, dvae_decoding, feeding, head_step, label_tokens, nearest_colour
+from bench import confusion_matrix, dvae_decoding, feeding, head_step, inference_windows, label_tokens, nearest_colour
 from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
 from gss.tokenizer.dalle import DalleDVAE
 
@@ -42,6 +42,7 @@ ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
     "head_step_lean_memory": 4.0,
     "head_step_torch_time": 1.0,
     "head_step_torch_memory": 1.0,
+    "inference_windows_memory": 1.5,
     "training_loop": 1 / 1.05,
 }
 
@@ -167,6 +168,19 @@ def test_a_step_of_another_loss_is_not_timed(small_head_step: None, monkeypatch:
     monkeypatch.setattr(head_step, "token_divergence", lambda scores, targets: 1.001 * right(scores, targets))
     with pytest.raises(AssertionError, match="not close"):
         head_step.measure(QUICK)
+
+
+def test_windows_in_bands_and_in_whole_maps_are_compared_before_they_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for key, value in {"SIZE": (40, 60), "WINDOW": 16, "STEP": 11}.items():
+        monkeypatch.setattr(inference_windows, key, value)
+    (measured,) = inference_windows.measure(QUICK)
+    assert measured.name == "inference_windows_memory"
+    assert 0 < measured.ours[0] < measured.other[0]
+    monkeypatch.setattr(inference_windows, "averaged_whole", lambda network, image: network(image))
+    with pytest.raises(AssertionError, match="not close"):
+        inference_windows.measure(QUICK)
 
 
 def test_a_wrong_miou_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

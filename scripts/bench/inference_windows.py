@@ -1,8 +1,8 @@
 """Labels of a large photograph in sliding windows: bands of rows against whole maps, as is customary.
 
-The plain way pads what is said of each window to the whole picture, adds it to a map of that size, divides by how often
-each pixel was seen, and takes the likeliest class. Ours holds one row of windows. The network is the same on both sides,
-and as small as can be (a 1x1 convolution): what it holds itself is not compared.
+The plain way pads what is said of each window to the whole picture, adds it to a map of that size, divides by how
+often each pixel was seen, and takes the likeliest class. Ours holds one row of windows. The network is the same on both
+sides, and as small as can be (a 1x1 convolution): little of what is compared is its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def measure(effort: Effort) -> list[Row]:
     """Peak memory of photograph to labels."""
     torch.manual_seed(0)
     image, network = torch.rand(1, 3, *SIZE), Network()
-    inference = Inference((WINDOW, WINDOW), 8, name="window", scale="native", window=(WINDOW, WINDOW), step=(STEP, STEP))
+    square, step = (WINDOW, WINDOW), (STEP, STEP)
+    inference = Inference(square, 8, name="window", scale="native", window=square, step=step)
 
     def ours() -> Tensor:
         """Labels (1, H, W) int64 in [0, K)."""
@@ -39,7 +40,7 @@ def measure(effort: Effort) -> list[Row]:
 
 
 class Network(nn.Module):
-    """Class probabilities (B, K, h, w) float32 of images (B, 3, h, w) float32 that depend on the place in the window."""
+    """Images (B, 3, h, w) float32 to class_probs (B, K, h, w) float32 that depend on the place in the window."""
 
     def __init__(self) -> None:
         super().__init__()

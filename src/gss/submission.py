@@ -57,7 +57,10 @@ def _ade20k_entry(photograph: Path) -> str:
 
 
 def _acdc_entry(photograph: Path) -> str:
-    """`labelTrainIds/GOPR0475_frame_000247_rgb_anon.png`: the photograph's name, in the folder that is customary."""
+    """`labelTrainIds/GOPR0475_frame_000247_rgb_anon.png`: the photograph's name, in the folder that is customary.
+
+    What others upload; no description of the server's own was found to hold it against.
+    """
     return f"labelTrainIds/{photograph.stem}.png"
 
 
