@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gss.data.adverse import Adverse
 from gss.data.dataset import Sample, SegmentationDataset
 from gss.data.loaders import build_loader
 from gss.data.pairs import Pair, PairSource
@@ -53,6 +54,7 @@ class SegmentationDataModule(L.LightningDataModule):
         native: evaluate at each photograph's own size, labels untouched, as the benchmarks do; else at `size`. How the
             network is shown such photographs is the inference's business.
         elsewhere: other data sets, by name, whose `eval_split` is served beside the own one in validation.
+        adverse: conditions under which evaluation sees each photograph; None: as it is. Training never does.
 
     Raises:
         ValueError: a number is out of range, photographs of different sizes are to share a batch, or a data set
@@ -75,6 +77,7 @@ class SegmentationDataModule(L.LightningDataModule):
         root: str | Path | None = None,
         native: bool = False,
         elsewhere: Mapping[str, SegmentationDataModule] | None = None,
+        adverse: Adverse | None = None,
     ) -> None:
         """Check the numbers; no file is touched."""
         super().__init__()
@@ -92,6 +95,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.root = root
         self.native = native
         self.elsewhere = dict(elsewhere or {})
+        self.adverse = adverse
         self.eval_split = "val"
         _check_batches(native, eval_batch_size)
         _check_elsewhere(self)
@@ -146,13 +150,25 @@ class SegmentationDataModule(L.LightningDataModule):
             self._pairs[split] = self.splits[split]()
         return self._pairs[split]
 
-    def dataset(self, split: str, augment: bool = False, native: bool = False) -> SegmentationDataset:
-        """Give one split as a data set of samples: augmented at `size`, or as they are, at `size` or their own size."""
+    def evaluation_pairs(self, split: str) -> list[Pair]:
+        """List one split as evaluation visits it: each pair once, or once per condition of `adverse`."""
+        pairs = self.pairs(split)
+        return pairs if self.adverse is None else self.adverse.pairs(pairs)
+
+    def dataset(
+        self, split: str, augment: bool = False, native: bool = False, evaluated: bool = False
+    ) -> SegmentationDataset:
+        """Give one split as a data set of samples: augmented at `size`, or as they are, at `size` or their own size.
+
+        `evaluated`: as evaluation visits them, under the conditions of `adverse`.
+        """
         if augment:
             transform = training_transform(self.size, self.augmentation)
         else:
             transform = native_transform() if native else evaluation_transform(self.size)
-        return SegmentationDataset(self.pairs(split), self.label_space, transform, self.seed)
+        pairs = self.evaluation_pairs(split) if evaluated else self.pairs(split)
+        degrade = self.adverse.degrade if evaluated and self.adverse else None
+        return SegmentationDataset(pairs, self.label_space, transform, self.seed, degrade)
 
     def label_batches(self, split: str, batch_size: int = 16) -> Iterator[Tensor]:
         """Give the label maps of a split in order and un-augmented, (B, H, W) int64, [0, K) or 255.
@@ -206,7 +222,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def evaluation_loader(self, split: str) -> DataLoader[Sample]:
         """Build a loader that visits each pair exactly once over all ranks, at `size` or at native size."""
-        data = self.dataset(split, native=self.native)
+        data = self.dataset(split, native=self.native, evaluated=True)
         rank, world_size = self._place()
         shard = EvaluationShard(len(data), rank, world_size)
         return build_loader(data, shard, self.eval_batch_size, self.num_workers)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import albumentations as A
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -44,14 +45,23 @@ class SegmentationDataset(Dataset[Sample]):
         transform: albumentations pipeline that ends at the network's input size; one without steps leaves photographs
             and labels as large as they are.
         seed: of the augmentation.
+        degrade: what happens to a photograph (H, W, 3) uint8 as it was read, before the transform; None: nothing.
     """
 
-    def __init__(self, pairs: Sequence[Pair], label_space: LabelSpace, transform: A.Compose, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        label_space: LabelSpace,
+        transform: A.Compose,
+        seed: int = 0,
+        degrade: Callable[[NDArray[np.uint8], Pair], NDArray[np.uint8]] | None = None,
+    ) -> None:
         """Store the parts; nothing is read before an item is asked for."""
         self.pairs = pairs
         self.label_space = label_space
         self.transform = transform
         self.seed = seed
+        self.degrade = degrade
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -67,6 +77,8 @@ class SegmentationDataset(Dataset[Sample]):
         pair = self.pairs[draw.index]
         image, labels = read_image(pair.image), read_labels(labels_of(pair), self.label_space)
         require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
+        if self.degrade is not None:
+            image = self.degrade(image, pair)
         self.transform.set_random_seed(draw_seed(self.seed, draw.number))
         seen = self.transform(image=image, mask=labels)
         return Sample(
