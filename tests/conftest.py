@@ -159,3 +159,35 @@ def draw_labels() -> Callable[..., Tensor]:
         return torch.from_numpy(labels)
 
     return drawn
+
+
+@pytest.fixture(scope="session")
+def elsewhere(street_scenes: Path) -> str:
+    """Give the override that adds the two test scenes to validation, as a data set named `other`."""
+    made = (
+        "{_target_: gss.data.synthetic.SyntheticPairs, root: %s, split: test, num_scenes: 2, size: [64,128], seed: 0}"
+    )
+    settings = ", ".join(
+        (
+            "_target_: gss.data.datamodule.SegmentationDataModule",
+            "name: other, size: [32,64], batch_size: 1, num_workers: 0",
+            "label_space: {_target_: gss.data.cityscapes.cityscapes_labels}",
+            "augmentation: {_target_: gss.data.transforms.Augmentation}",
+            "splits: {val: %s}" % (made % street_scenes),
+        )
+    )
+    return f"+data.elsewhere={{other: {{{settings}}}}}"
+
+
+@pytest.fixture
+def weather(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Give every other drawn scene fog and the rest night, and say so."""
+    from gss.data.synthetic import SyntheticPairs
+
+    listed = SyntheticPairs.listed
+
+    def in_weather(self: SyntheticPairs) -> list[Any]:
+        return [pair._replace(condition=("fog", "night")[n % 2]) for n, pair in enumerate(listed(self))]
+
+    monkeypatch.setattr(SyntheticPairs, "listed", in_weather)
+    return ("fog", "night")

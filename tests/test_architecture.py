@@ -42,8 +42,9 @@ ROOMS = {
     "networks": Room("networks", "labels window_attention"),
     "token_model": Room("token_model", ""),  # numbers in, numbers out: it knows neither classes nor pictures
     "measures": Room(
-        "targets posteriors divergence balance losses metrics neighbourhood boundaries third_class class_statistics "
-        "windows inference",
+        "targets posteriors divergence balance losses metrics neighbourhood boundaries boundary_iou conditions "
+        "exact_sums calibration proper_scores error_detection scoreboard third_class class_statistics windows "
+        "inference",
         "labels maskige tokenizer networks",
     ),
     "pipeline": Room("pipeline transform_learning label_loss", "labels maskige tokenizer networks measures"),
@@ -69,7 +70,7 @@ ROOMS = {
     ),
     "configuration": Room("configuration overrides command_line sweep_table", ""),
     "entries": Room(
-        "train evaluate predict sample convert data.__main__ data_verification data_caching",
+        "train evaluate predict sample convert data.__main__ data_verification",
         "labels data display runs configuration conversion published",
     ),
 }

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from drawn_layouts import draw_acdc, draw_cityscapes, draw_mseg
 from gss.assembly import build_segmenter
 from gss.configuration import config_dir, instantiate, instantiate_each, to_plain
 from gss.data.synthetic_ade import SyntheticADEPairs
@@ -30,7 +31,18 @@ TRAINED = {
     "hardware": ["cpu"],
     "callbacks": ["none", "default", "ema"],
     "logger": ["none", "csv", "tensorboard", "wandb"],
-    "data": ["synthetic", "cityscapes", "camvid", "folder", "ade20k", "synthetic_ade"],
+    "data": [
+        "synthetic",
+        "cityscapes",
+        "camvid",
+        "folder",
+        "ade20k",
+        "synthetic_ade",
+        "cityscapes_coarse",
+        "acdc",
+        "mseg",
+        "mseg_test",
+    ],
     "debug": ["fast", "overfit"],
     "experiment": [
         "camvid_cpu",
@@ -61,10 +73,12 @@ LARGE = {  # built and run without numbers: shapes are checked, memory and time 
     }
 }
 ELSEWHERE = {  # used by tests of another file
+    "data/cityscapes_to_acdc": "tests/data/test_data_configs.py",
     "hardware/gpu": "tests/test_configs.py",
     "hardware/ddp": "tests/test_configs.py",
     "hardware/ddp_cpu": "tests/commands/test_processes.py",
     "evaluate": "tests/commands/test_evaluate.py",
+    "verify": "tests/commands/test_verify_command.py",
     "predict": "tests/commands/test_predict.py",
     "sample": "tests/commands/test_sample.py",
     "hydra/help/gss": "tests/commands/test_mistakes.py",
@@ -114,8 +128,23 @@ def photographs(tmp_path_factory):
     return root
 
 
+LAYOUTS = {
+    "cityscapes_coarse": lambda root: (
+        draw_cityscapes(root, {"train_extra": 2}, "gtCoarse"),
+        draw_cityscapes(root, {"val": 1}),
+    ),
+    "acdc": lambda root: draw_acdc(root, {"train": 1, "val": 1}),
+    "mseg": draw_mseg,
+    "mseg_test": draw_mseg,
+}
+
+
 def own_data(option, photographs, street_scenes):
     """What a data set needs besides its file, at the tiny size."""
+    if option in LAYOUTS:
+        LAYOUTS[option](photographs / option)
+        named = ["data.label_space.dataset=wilddash-19"] if option == "mseg_test" else []
+        return [f"data={option}", f"data.root={photographs / option}", *named]
     roots = {"cityscapes": street_scenes, **{name: photographs / name for name in ("camvid", "folder")}}
     if option in ("ade20k", "synthetic_ade"):  # the second draws there, and then the first reads it
         few = [f"data.splits.{split}.num_scenes={number}" for split, number in (("train", 6), ("val", 3))]

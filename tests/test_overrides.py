@@ -22,6 +22,14 @@ SOUND = [
     ["data.splits.train.num_scenes=5", "hydra.run.dir=elsewhere"],
     ["-m", "optim.optimizer.lr=0.1,0.2", "head=tied,free", "data.size=[32,64],[64,64]"],
     ["--cfg", "job"],
+    ["data=cityscapes", "+data@data.elsewhere.acdc=acdc", "data.root=a", "data.elsewhere.acdc.root=b"],
+    ["-m", "data=cityscapes", "+data@data.elsewhere.other=acdc,cityscapes_coarse"],
+    [
+        "data=cityscapes_to_acdc",
+        "data.elsewhere.acdc.splits.train.conditions=[fog]",
+        "data.elsewhere.acdc.verify=false",
+    ],
+    ["data=mseg", "data.splits.train.repeat.bdd-relabeled=0"],
     ["data.label_space.names=[a]", "data=folder"],  # groups count before keys, whatever the order
 ]
 
@@ -56,6 +64,13 @@ MISTAKES = [
     ("data.augmentation=3", r"data\.augmentation=3 should be a mapping"),
     ("stage.readout=[argmax]", r"stage\.readout=\['argmax'\] should be text, as in its default 'expected'"),
     ("max_steps", r"max_steps"),
+    ("+data@data.elsewhere.acdc=adcc", r"data=adcc is not an option of that group; nearest: acdc"),
+    (
+        "+data@data.elsewher.acdc=acdc",
+        r"data@data\.elsewher\.acdc: there is no mapping elsewher to put .* nearest: elsewhere",
+    ),
+    ("+data@data.batch_size.acdc=acdc", r"there is no mapping batch_size to put a group into; it is a plain value"),
+    ("data@data.elsewhere.acdc=acdc", r"To append to your default list use \+data@data\.elsewhere\.acdc=acdc"),
     ("data.size=[64", r"\[64"),
 ]
 
@@ -105,6 +120,9 @@ def test_the_other_commands_are_checked_too(name):
 
 def test_evaluation_takes_the_data_groups():
     check_overrides("evaluate", ["checkpoint=last.ckpt", "data=camvid", "hardware=ddp_cpu", "split=test"])
+    check_overrides("evaluate", ["checkpoint=last.ckpt", "data=cityscapes", "+data@data.elsewhere.acdc=acdc"])
+    with pytest.raises(ValueError, match=r"there is no mapping data to put a group into"):
+        check_overrides("evaluate", ["checkpoint=last.ckpt", "+data@data.elsewhere.acdc=acdc"])
     with pytest.raises(ValueError, match=r"data=camvit is not an option of that group; nearest: camvid"):
         check_overrides("evaluate", ["data=camvit"])
 
@@ -112,3 +130,11 @@ def test_evaluation_takes_the_data_groups():
 def test_nothing_near_gives_the_whole_list():
     assert nearest("zzz", ["b", "a"]) == "there are: a, b"
     assert nearest("resnet81", ["resnet18", "swin"]) == "nearest: resnet18"
+
+
+def test_keys_of_a_data_set_placed_elsewhere_are_checked():
+    placed = ["stage=prior", "data=cityscapes", "+data@data.elsewhere.acdc=acdc"]
+    with pytest.raises(ValueError, match=r"no key data\.elsewhere\.acdc\.rot; nearest: root"):
+        check_overrides("config", [*placed, "data.elsewhere.acdc.rot=b"])
+    with pytest.raises(ValueError, match=r"data=acdd is not an option of that group"):
+        check_overrides("config", ["-m", "stage=prior", "+data@data.elsewhere.other=acdc,acdd"])

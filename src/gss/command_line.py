@@ -33,7 +33,8 @@ def run(task: Task, command: str, config_name: str) -> None:
     """Runs a task as `python -m gss.<command>` or `gss-<command>`.
 
     Args:
-        task: gets the composed configuration and returns plain results, kept as `result.json` in the run's folder.
+        task: gets the composed configuration and returns plain results, kept as `result.json` in the run's folder; an
+            `exit_code` among them other than 0 becomes that of the command.
         command: train, evaluate or predict.
         config_name: the primary configuration in `conf/`.
 
@@ -135,6 +136,8 @@ def _run_saved(task: Task, saved: Path) -> None:
         raise
     if is_first_process():
         (saved.parent / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
+    if code := result.get("exit_code"):
+        sys.exit(code)
 
 
 def one_sentence(action: Callable[[], None]) -> None:

@@ -31,7 +31,7 @@ def config_dir() -> Path:
 def register_resolvers() -> None:
     """Makes `${gss.absolute:PATH}`, `${gss.data_folder:}` and `${gss.wandb_offline:}` known to OmegaConf."""
     OmegaConf.register_new_resolver("gss.absolute", lambda path: str(Path(path).absolute()), replace=True)
-    OmegaConf.register_new_resolver("gss.data_folder", _data_folder, replace=True)
+    OmegaConf.register_new_resolver("gss.data_folder", data_folder, replace=True)
     OmegaConf.register_new_resolver("gss.wandb_offline", _wandb_offline, replace=True)
 
 
@@ -95,7 +95,8 @@ def _targets(node: Any) -> Iterator[Any]:
             yield from _targets(item)
 
 
-def _data_folder() -> str:
+def data_folder() -> str:
+    """The absolute folder that data sets are looked for in: $GSS_DATA, else the first of data and ../shared/data."""
     named = os.environ.get("GSS_DATA")
     places = [Path(named)] if named else [Path("data"), Path("../shared/data")]
     return str(next((place for place in places if place.is_dir()), places[0]).absolute())

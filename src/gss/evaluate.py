@@ -17,7 +17,7 @@ from gss.command_line import is_first_process, run
 from gss.configuration import instantiate, to_plain
 
 MODES = ("segmentation", "reconstruction")
-HEADLINE = ("miou", "macc", "aacc", "ceiling", "boundary_f3")
+HEADLINE = ("miou", "macc", "aacc", "ceiling", "boundary_f3", "boundary_iou", "ece", "nll", "brier", "auroc", "aupr")
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
@@ -27,10 +27,12 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         config: `conf/evaluate.yaml`, composed and resolved.
 
     Returns:
-        What `metrics.json` holds. For mode=segmentation: `miou, macc, aacc, boundary_f3, ceiling, readout, per_class`,
-        and every readout's scores under `readouts`; for mode=reconstruction: `ceiling, macc, aacc, per_class,
-        boundary_f3, boundary_f3_per_class, third_class_rate, vocab_size, codebook_usage, codebook_perplexity,
-        closest_pair`. Figures in [0, 1]; null where a class does not occur or there is no tokenizer.
+        What `metrics.json` holds. For mode=segmentation: `miou, macc, aacc, boundary_f3, boundary_iou, ece, nll, brier,
+        auroc, aupr, ceiling, readout, per_class`, and every readout's scores under `readouts`; for
+        mode=reconstruction: `ceiling, macc, aacc, per_class, boundary_f3, boundary_f3_per_class, third_class_rate,
+        vocab_size, codebook_usage, codebook_perplexity, closest_pair`. In both, `conditions` and `condition_mean` where
+        the split has named parts, `datasets` and `harmonic_mean` where data sets elsewhere are visited. Figures are
+        those of docs/metrics.md; null where a class does not occur or there is no tokenizer.
 
     Raises:
         ValueError: if the words of the command line do not go together, or what they name does not.
@@ -66,7 +68,7 @@ def _segmentation(config: DictConfig) -> dict[str, Any]:
     data = _data(config, trained.config["data"])
     metrics = evaluate_segmenter(trained, instantiate(data), config.split, config.readout, to_plain(config))
     if is_first_process():
-        _report(metrics, f"{data['name']} {config.split}, readout {metrics['readout']}", Path(config.paths.run))
+        _report(metrics, data["name"], f"{config.split}, readout {metrics['readout']}", Path(config.paths.run))
     return {**metrics, "objective": metrics["miou"]}
 
 
@@ -80,7 +82,7 @@ def _reconstruction(config: DictConfig) -> dict[str, Any]:
     datamodule = instantiate(data)
     report = measure_reconstruction(stage_one, datamodule, config.split, to_plain(config))
     if is_first_process():
-        _report(report.metrics, f"{data['name']} {config.split}, reconstruction of labels", folder)
+        _report(report.metrics, data["name"], f"{config.split}, reconstruction of labels", folder)
         _report_codes_and_colours(report.metrics)
         for path in save_pictures(stage_one, datamodule.label_space, report, folder):
             print(f"picture: {path}")
@@ -97,15 +99,17 @@ def _data(config: DictConfig, trained_on: Mapping[str, Any] | None) -> dict[str,
     return dict(data)
 
 
-def _report(metrics: Mapping[str, Any], title: str, folder: Path) -> None:
-    """Shows the table and writes `metrics.json`."""
+def _report(metrics: Mapping[str, Any], name: str, what: str, folder: Path) -> None:
+    """Shows the tables of a data set and of its parts, and writes `metrics.json`."""
     from rich import get_console
 
-    from gss.tables import class_table
+    from gss.tables import class_table, parts_table
 
     shown = {key: metrics[key] for key in HEADLINE if metrics.get(key) is not None}
     per_class = {name: math.nan if iou is None else iou for name, iou in metrics["per_class"].items()}
-    get_console().print(class_table(per_class, shown, title))
+    get_console().print(class_table(per_class, shown, f"{name} {what}"))
+    if (parts := parts_table(metrics, name, what)) is not None:
+        get_console().print(parts)
     target = folder / "metrics.json"
     target.write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"metrics: {target}")

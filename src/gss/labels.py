@@ -99,8 +99,8 @@ class LabelSpace:
         if (train_ids == _UNKNOWN).any():
             found = np.unique(raw[train_ids == _UNKNOWN]).tolist()
             raise ValueError(
-                f"label file '{source}' holds the ids {_brief(found)}, which are not in the class list "
-                f"(known: {_brief(sorted(self.raw_to_train))}); correct the file, or mend "
+                f"label file '{source}' holds the ids {brief_ids(found)}, which are not in the class list "
+                f"(known: {brief_ids(sorted(self.raw_to_train))}); correct the file, or mend "
                 "data.label_space.names or data.label_space.ignore_ids"
             )
         return train_ids
@@ -184,7 +184,7 @@ def _check_table(table: Mapping[int, int], num_classes: int) -> None:
             )
 
 
-def _brief(ids: Sequence[int], limit: int = 12) -> str:
+def brief_ids(ids: Sequence[int], limit: int = 12) -> str:
     """Write a sorted list of ids compactly, runs as `0-33`, at most `limit` runs."""
     runs: list[list[int]] = []
     for value in ids:

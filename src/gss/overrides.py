@@ -39,7 +39,11 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
             groups = [override for override in overrides if _options(override.key_or_group)]
             for override in groups:
                 _check_option(override)
-            config = compose(config_name, [_first_choice(override) for override in groups])
+            placed = [override for override in groups if override.package is not None]
+            config = compose(config_name, [_first_choice(override) for override in groups if override not in placed])
+            for override in placed:
+                _check_place(override, config)
+            config = compose(config_name, [_first_choice(override) for override in groups]) if placed else config
             for override in overrides:
                 if override not in groups and not override.is_hydra_override():
                     _check_key(override, config)
@@ -77,7 +81,18 @@ def _choices(override: Override) -> list[Any]:
 def _first_choice(override: Override) -> str:
     if not override.is_sweep_override():
         return override.input_line or ""
-    return f"{override.key_or_group}={next(iter(override.sweep_string_iterator()))}"
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+def _check_place(override: Override, config: DictConfig) -> None:
+    """Refuses a group placed where nothing reads it: `+data@data.elsewhere.acdc=acdc` needs data.elsewhere."""
+    node = config
+    for name in str(override.package).split(".")[:-1]:
+        child = node.get(name)
+        if not isinstance(child, DictConfig):
+            why = "it is a plain value" if name in node else nearest(name, map(str, node))
+            raise ValueError(f"{override.get_key_element()}: there is no mapping {name} to put a group into; {why}")
+        node = child
 
 
 def _check_key(override: Override, config: DictConfig) -> None:

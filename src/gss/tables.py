@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 ONE_COLUMN = 25  # up to here a class has its own line and a bar; longer lists are set in three columns
-HEADLINE = ("miou", "macc", "aacc", "ceiling", "token_accuracy")
+HEADLINE = ("miou", "macc", "aacc", "ceiling", "token_accuracy", "condition_mean", "harmonic_mean")
 READOUTS = ("argmax", "expected", "pixel")
 
 
@@ -30,6 +31,22 @@ def class_table(per_class: Mapping[str, float], headline: Mapping[str, float], t
     return Group(Text(title, style="bold"), Text(scores), table)
 
 
+def frequency_table(rows: Mapping[str, Mapping[str, float]], ids: Mapping[str, str], title: str) -> RenderableType:
+    """Set how often something occurs, by what occurs (rows) and by split (columns, the same for all rows).
+
+    Args:
+        rows: name of a class, or of what is no class, -> split -> share in [0, 1]; at least one row.
+        ids: the ids in the files that stand for each row, in words.
+        title: what was counted.
+    """
+    table = Table("class", "ids in files", box=None, pad_edge=False)
+    for split in next(iter(rows.values())):
+        table.add_column(Text(split), justify="right")
+    for name, shares in rows.items():
+        table.add_row(Text(name), Text(ids[name]), *(f"{share:.2%}" if share else "-" for share in shares.values()))
+    return Group(Text(title, style="bold"), table)
+
+
 def comparison_table(rows: Mapping[str, Mapping[str, float]], title: str) -> RenderableType:
     """Set figures by what was compared (rows) and by kind (columns, the same for all rows).
 
@@ -44,6 +61,27 @@ def comparison_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Ren
     for name, figures in rows.items():
         table.add_row(name, *(_number(value) for value in figures.values()))
     return table
+
+
+def parts_table(metrics: Mapping[str, Any], name: str, title: str) -> RenderableType | None:
+    """Set the parts of an evaluation as a table: conditions, data sets, and their means; None where there are none.
+
+    Args:
+        metrics: what `metrics.json` holds, with `conditions` or `datasets`.
+        name: of the own data set.
+        title: what was measured.
+    """
+    others: Mapping[str, Mapping[str, Any]] = metrics.get("datasets", {})
+    rows: dict[str, Mapping[str, float]] = {}
+    for one, figures in {name: metrics, **others}.items():
+        conditions: Mapping[str, Mapping[str, Any]] = figures.get("conditions", {})
+        rows |= {f"{one}, {condition}": _overall(found) for condition, found in conditions.items()}
+        rows[f"{one}, pooled" if conditions else one] = _overall(figures)
+        if conditions:
+            rows[f"{one}, mean of conditions"] = _overall({"miou": figures["condition_mean"]})
+    if others:
+        rows["harmonic mean of data sets"] = _overall({"miou": metrics["harmonic_mean"]})
+    return comparison_table(rows, title) if len(rows) > 1 else None
 
 
 def headline_scores(metrics: Mapping[str, float], prefix: str = "val/") -> dict[str, float]:
@@ -84,6 +122,12 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
             f"'{path}' has the columns {', '.join(found)}, not {', '.join(header)}; "
             "choose another output folder by paths.run, or move that file away"
         )
+
+
+def _overall(figures: Mapping[str, Any]) -> dict[str, float]:
+    """mIoU (of a reconstruction: its ceiling), mAcc and aAcc; nan where there is none."""
+    found = {"miou": figures.get("miou", figures.get("ceiling")), **{key: figures.get(key) for key in ("macc", "aacc")}}
+    return {key: math.nan if figure is None else figure for key, figure in found.items()}
 
 
 def _number(value: float) -> str:

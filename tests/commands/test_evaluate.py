@@ -123,3 +123,76 @@ def test_the_pixel_twin_has_no_ceiling(run_evaluate, compose_tiny, tmp_path):
 def test_what_does_not_fit_is_refused(run_evaluate, overrides, message):
     with pytest.raises(ValueError, match=message):
         run_evaluate(*overrides)
+
+
+OWN = ("data=synthetic", "data.num_workers=0")
+
+
+@pytest.fixture
+def everywhere(run_evaluate, tiny_scenes, elsewhere, weather):
+    """What is measured on the own data set and another, each with fog and night."""
+    return run_evaluate(*OWN, *tiny_scenes, elsewhere)
+
+
+def test_class_probs_are_judged_in_every_readout(run_evaluate, tiny_checkpoint):
+    """Against plain loops over the checkpoint's own class_probs."""
+    metrics, trained = run_evaluate(), TrainedSegmenter.load(tiny_checkpoint)
+    data = instantiate(trained.config["data"]).dataset("val")
+    labels = np.stack([data[index]["labels"] for index in range(3)])
+    for readout in ("argmax", "expected", "pixel"):
+        with torch.no_grad():
+            probs = [trained.segmenter(data[index]["image"][None], readout).class_probs[0] for index in range(3)]
+        judged = torch.stack(probs).double().permute(0, 2, 3, 1).numpy()[labels != 255]
+        true, found = labels[labels != 255], metrics["readouts"][readout]
+        sure, right = judged.max(1), judged.argmax(1) == true
+        of_truth = np.maximum(judged[np.arange(len(true)), true], 2.0**-23)
+        assert found["nll"] == pytest.approx(-np.log(of_truth).mean(), rel=1e-5)
+        assert found["brier"] == pytest.approx(((judged - np.eye(19)[true]) ** 2).sum(1).mean(), rel=1e-5)
+        gaps = [abs(sure[bin].sum() - right[bin].sum()) for bin in (np.ceil(15 * sure) == m for m in range(1, 16))]
+        assert found["ece"] == pytest.approx(np.sum(gaps) / len(true), rel=1e-3)
+        pairs = sure[~right][:, None] - sure[right][None]
+        assert found["auroc"] == pytest.approx(((pairs < 0) + 0.5 * (pairs == 0)).mean(), abs=1e-3)
+        assert {"boundary_iou", "aupr"} <= found.keys()
+    assert {key: metrics[key] for key in ("ece", "nll", "auroc")} == {
+        key: metrics["readouts"]["expected"][key] for key in ("ece", "nll", "auroc")
+    }
+
+
+def test_without_conditions_or_other_sets_the_file_has_no_keys_for_them(run_evaluate):
+    assert not {"conditions", "condition_mean", "datasets", "harmonic_mean"} & run_evaluate().keys()
+
+
+def test_a_set_elsewhere_is_scored_as_by_itself(everywhere, run_evaluate, tiny_scenes, weather):
+    other = everywhere["datasets"]["other"]
+    alone = run_evaluate(*OWN, *tiny_scenes, "split=test")
+    assert other == alone
+    both = everywhere["miou"], other["miou"]
+    assert everywhere["harmonic_mean"] == pytest.approx(2 * both[0] * both[1] / sum(both))
+
+
+def test_conditions_are_scored_by_themselves_and_their_mean_is_not_the_pooled_figure(everywhere, run_evaluate, weather):
+    assert everywhere["conditions"].keys() == set(weather)
+    night = everywhere["datasets"]["other"]["conditions"]["night"]
+    assert night.keys() == {"miou", "macc", "aacc", "per_class"}
+    mean = np.mean([found["miou"] for found in everywhere["conditions"].values()])
+    assert everywhere["condition_mean"] == pytest.approx(mean)
+    assert everywhere["condition_mean"] != everywhere["miou"]
+    assert everywhere["readouts"]["pixel"]["conditions"].keys() == set(weather)
+
+
+def test_a_table_names_conditions_and_sets(everywhere, capsys, run_evaluate, tiny_scenes, elsewhere):
+    capsys.readouterr()
+    metrics = run_evaluate(*OWN, *tiny_scenes, elsewhere)
+    said = [" ".join(line.strip(" │┃").replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    fog = metrics["conditions"]["fog"]
+    assert f"synthetic, fog {fog['miou']:.3f} {fog['macc']:.3f} {fog['aacc']:.3f}" in said
+    assert f"synthetic, mean of conditions {metrics['condition_mean']:.3f} - -" in said
+    assert any(line.startswith(f"other, pooled {metrics['datasets']['other']['miou']:.3f}") for line in said)
+    assert f"harmonic mean of data sets {metrics['harmonic_mean']:.3f} - -" in said
+
+
+def test_a_set_elsewhere_of_other_classes_is_refused(run_evaluate, tiny_scenes, elsewhere):
+    classes = "{_target_: gss.labels.LabelSpace.from_names, names: [road, car]}"
+    changed = elsewhere.replace("{_target_: gss.data.cityscapes.cityscapes_labels}", classes)
+    with pytest.raises(ValueError, match=r"data\.elsewhere\.other must be another data set of the same classes"):
+        run_evaluate(*OWN, *tiny_scenes, changed)

@@ -116,6 +116,41 @@ def test_figures_of_two_processes_are_those_of_one(distributed, compose_run, tmp
         assert ranks[0].result["conditioning"]["val/miou"] == pytest.approx(alone["miou"], abs=1e-7)  # float32
 
 
+@pytest.mark.slow
+def test_sets_and_conditions_are_pooled_over_both_processes(
+    compose_tiny, compose_run, tiny_prior, tiny_checkpoint, tiny_scenes, elsewhere, weather, tmp_path
+):
+    """Three scenes and two, of which one process sees all the fog and the other all the night; every figure alike."""
+    given = ("data=synthetic", "data.num_workers=0", *tiny_scenes, elsewhere)
+    segmentation, reconstruction = (f"checkpoint={tiny_checkpoint}",), (f"prior={tiny_prior}", "mode=reconstruction")
+
+    def evaluations(folder, *hardware):
+        return [
+            compose_run(folder / str(number), *asked, *given, *hardware, name="evaluate")
+            for number, asked in enumerate((segmentation, reconstruction))
+        ]
+
+    kept = (f"prior={tiny_prior}", elsewhere, "hardware=ddp_cpu", *KEPT)
+    training, together = (
+        compose_tiny(tmp_path / "training", "stage=conditioning", *kept),
+        evaluations(tmp_path / "together", "hardware=ddp_cpu"),
+    )
+    first, second = on_two_processes(tmp_path / "said", lambda: [train(training), *map(evaluate, together)])
+    assert json.dumps(first.result) == json.dumps(second.result)
+    assert [message for message in first.warned + second.warned if "sync_dist" in message or "update" in message] == []
+    trained, segmented, reconstructed = first.result
+    assert [segmented, reconstructed] == [evaluate(config) for config in evaluations(tmp_path / "alone")]
+    assert {"boundary_iou", "ece", "nll", "brier", "auroc", "aupr", "harmonic_mean"} <= segmented.keys()
+    assert segmented["conditions"].keys() == reconstructed["datasets"]["other"]["conditions"].keys() == set(weather)
+
+    asked = (f"checkpoint={trained['checkpoint']}", "data=synthetic", "data.num_workers=0", *tiny_scenes, elsewhere)
+    alone = evaluate(compose_run(tmp_path / "alone" / "trained", *asked, name="evaluate"))
+    for key in ("miou", "boundary_f3", "condition_mean", "harmonic_mean"):
+        assert trained[f"val/{key}"] == pytest.approx(alone[key], abs=1e-7)  # float32
+    night = alone["datasets"]["other"]["conditions"]["night"]["miou"]
+    assert trained["val/other/night/miou"] == pytest.approx(night, abs=1e-7)
+
+
 def test_two_processes_draw_the_reconstructions_of_one(distributed, compose_run, tmp_path):
     (first, _), checkpoint = distributed
     prior, together = first.result["prior"]["prior"], checkpoint.parents[2] / "reconstruction"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drawn_layouts import draw_ade20k
 from gss.data.ade20k import ADE20KPairs, ade20k_labels
 from gss.data.reading import read_labels
 
@@ -45,6 +46,20 @@ def test_a_missing_data_set_says_where_to_get_it(tmp_path):
         ADE20KPairs(tmp_path, "train")()
 
 
-def test_the_split_without_labels_is_refused():
-    with pytest.raises(ValueError, match=r"splits train, val, got 'test'; mend data\.splits"):
-        ADE20KPairs("anywhere", "test")
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_test_split_has_photographs_and_no_labels(tmp_path, beside):
+    draw_ade20k(tmp_path, {"val": 1, "test": 2}, beside)
+    pairs = ADE20KPairs(tmp_path, "test")()
+    assert [(pair.name, pair.labels) for pair in pairs] == [("ADE_test_00000001", None), ("ADE_test_00000002", None)]
+
+
+def test_a_missing_test_split_says_which_archive_has_it(tmp_path):
+    draw_ade20k(tmp_path, {"val": 1})
+    with pytest.raises(ValueError, match=r"release_test/testing' does not exist.*get release_test\.zip") as caught:
+        ADE20KPairs(tmp_path, "test")()
+    assert "with annotations" not in str(caught.value)
+
+
+def test_a_split_that_ade20k_does_not_have_is_refused():
+    with pytest.raises(ValueError, match=r"splits train, val, test, got 'testing'; mend data\.splits"):
+        ADE20KPairs("anywhere", "testing")

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from gss.data.cityscapes import CityscapesPairs, cityscapes_labels
+from drawn_layouts import draw_cityscapes
+from gss.data.cityscapes import CityscapesPairs, cityscapes_labels, cityscapes_train_ids
+from gss.data.reading import labels_of, read_pair_labels
+from gss.data.synthetic import SyntheticPairs
 
 # typed from the table of the official scripts, independently of the module
 TRAIN_IDS = {
@@ -62,3 +66,88 @@ def test_pairs_follow_the_official_names(tmp_path):
 def test_a_missing_data_set_says_where_to_get_it(tmp_path):
     with pytest.raises(ValueError, match=r"leftImg8bit/train.*gtFine/train.*data\.root.*cityscapes-dataset\.com"):
         CityscapesPairs(tmp_path / "none", "train")()
+
+
+def test_train_ids_have_the_same_classes_under_their_own_ids():
+    assert cityscapes_train_ids().names == cityscapes_labels().names
+    raw = np.array([[*range(19), 255]], np.uint8)
+    assert cityscapes_train_ids().to_train_ids(raw, "a.png").tolist() == raw.tolist()
+    with pytest.raises(ValueError, match="holds the ids 33"):
+        cityscapes_train_ids().to_train_ids(np.array([[33]], np.uint8), "a.png")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "labels", "read"),
+    [
+        (("labelIds",), "auto", "labelIds"),
+        (("labelTrainIds",), "auto", "labelTrainIds"),
+        (("labelIds", "labelTrainIds"), "auto", "labelIds"),
+        (("labelIds", "labelTrainIds"), "labelTrainIds", "labelTrainIds"),
+        (("labelIds", "labelTrainIds"), "labelIds", "labelIds"),
+    ],
+)
+def test_whichever_label_files_are_read_give_the_same_labels(tmp_path, kinds, labels, read):
+    draw_cityscapes(tmp_path / "read", {"val": 2}, kinds=kinds)
+    draw_cityscapes(tmp_path / "both", {"val": 2}, kinds=("labelIds", "labelTrainIds"))
+    pairs = CityscapesPairs(tmp_path / "read", "val", labels=labels)()
+    assert all(pair.labels.name.endswith(f"_gtFine_{read}.png") for pair in pairs)
+    for pair in pairs:
+        path = tmp_path / "both" / pair.labels.relative_to(tmp_path / "read")
+        expected = np.asarray(Image.open(str(path).replace("labelIds", "labelTrainIds")))
+        np.testing.assert_array_equal(read_pair_labels(pair, cityscapes_labels()), expected)
+
+
+def test_labels_that_are_asked_for_and_not_there_are_named(tmp_path):
+    draw_cityscapes(tmp_path, {"val": 1})
+    with pytest.raises(ValueError, match=r"1 of 1 .*expected the label file '.*_gtFine_labelTrainIds\.png'"):
+        CityscapesPairs(tmp_path, "val", labels="labelTrainIds")()
+
+
+def test_the_dummy_labels_of_the_test_split_are_withheld(tmp_path):
+    draw_cityscapes(tmp_path, {"test": 2})
+    pairs = CityscapesPairs(tmp_path, "test")()
+    assert [pair.labels for pair in pairs] == [None, None]
+    with pytest.raises(ValueError, match=r"labels of '.*berlin.*' are not published.*choose another split"):
+        labels_of(pairs[0])
+    assert CityscapesPairs(tmp_path, "test", labels="labelIds")()[0].labels.is_file()
+
+
+def test_drawn_scenes_have_labels_in_their_test_split_too(tmp_path):
+    pairs = SyntheticPairs(tmp_path, "test", 2, (32, 64))()
+    assert [pair.labels.is_file() for pair in pairs] == [True, True]
+
+
+def test_coarse_annotations_have_a_split_of_their_own(tmp_path):
+    draw_cityscapes(tmp_path, {"train": 1, "train_extra": 2}, "gtCoarse")
+    pairs = CityscapesPairs(tmp_path, "train_extra", annotations="gtCoarse")()
+    assert [pair.labels.relative_to(tmp_path).as_posix() for pair in pairs] == [
+        f"gtCoarse/train_extra/augsburg/augsburg_00000{number}_000019_gtCoarse_labelIds.png" for number in (0, 1)
+    ]
+    with pytest.raises(ValueError, match=r"leftImg8bit_trainextra\.zip and gtCoarse\.zip"):
+        CityscapesPairs(tmp_path, "val", annotations="gtCoarse")()
+
+
+@pytest.mark.parametrize(
+    ("split", "settings", "message"),
+    [
+        (
+            "train_extra",
+            {},
+            r"Cityscapes with gtFine has the splits train, val, test, got 'train_extra'; mend data\.splits",
+        ),
+        ("test", {"annotations": "gtCoarse"}, r"with gtCoarse has the splits train, train_extra, val, got 'test'"),
+        (
+            "val",
+            {"annotations": "gtfine"},
+            r"annotations=gtfine is not one of gtFine, gtCoarse; .*splits\.val\.annotations",
+        ),
+        (
+            "val",
+            {"labels": "ids"},
+            r"labels=ids is not one of labelIds, labelTrainIds, auto; mend data\.splits\.val\.labels",
+        ),
+    ],
+)
+def test_words_that_cityscapes_does_not_have_are_refused(split, settings, message):
+    with pytest.raises(ValueError, match=message):
+        CityscapesPairs("anywhere", split, **settings)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,3 +117,30 @@ def test_broken_and_missing_label_files_are_named(tmp_path, label_space):
     for name in ("text.png", "missing.png"):
         with pytest.raises(ValueError, match=rf"cannot read label file '.*{name}'"):
             read_labels(tmp_path / name, label_space)
+
+
+def declare(path, width, height):
+    """Write a sound PNG of four pixels, then let its header claim another size."""
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (9_000, 9_000), (60_000, 60_000)])
+def test_a_header_that_claims_too_much_is_refused_before_anything_is_decoded(tmp_path, label_space, width, height):
+    declare(tmp_path / "bomb.png", width, height)
+    reads = (read_image, image_size, lambda path: read_labels(path, label_space))
+    for read in reads:
+        with pytest.raises(ValueError, match=rf"bomb\.png' declares {height}x{width} pixels .* 67,108,864"):
+            read(tmp_path / "bomb.png")
+
+
+def test_labels_that_are_turned_by_exif_are_refused(tmp_path, label_space):
+    picture = Image.fromarray(np.zeros((4, 8), np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = 3
+    picture.save(tmp_path / "a.png", exif=exif)
+    with pytest.raises(ValueError, match=r"a\.png' carries the EXIF orientation 3"):
+        read_labels(tmp_path / "a.png", label_space)

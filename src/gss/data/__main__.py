@@ -10,7 +10,14 @@ from omegaconf import DictConfig
 
 from gss.command_line import RESOLVED, run
 
-VERBS = {"verify": "gss.data_verification", "cache": "gss.data_caching"}
+USAGE = """\
+Looks into a data set, or prepares it, before anything is trained on it:
+
+  python -m gss.data verify data=NAME     read every file; what is wrong, how to mend it, how often classes occur
+
+`python -m gss.data VERB --help` lists the groups, `conf/data` the names. The same commands: gss-data VERB.
+Exit codes: 0 all is well, 1 verify found faults, 2 a mistake in the command."""
+VERBS = {"verify": "gss.data_verification"}
 """Each verb's module, with a function of the verb's name; its configuration is `conf/VERB.yaml`."""
 
 
@@ -26,6 +33,9 @@ def main() -> None:
     if verb == RESOLVED:  # a trial of a sweep: the saved configuration says which verb
         run(task, "data", next(iter(VERBS)))
         return
+    if verb in ("", "--help", "-h"):
+        print(USAGE, file=sys.stdout if verb else sys.stderr)
+        sys.exit(0 if verb else 2)
     if verb not in VERBS:
         print(f"error: '{verb}' is not one of {', '.join(VERBS)}: python -m gss.data VERB data=NAME", file=sys.stderr)
         sys.exit(2)

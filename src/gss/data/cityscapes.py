@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from gss.data.folder import FolderPairs
+from gss.data.listing import changed
 from gss.data.pairs import Pair
 from gss.labels import IGNORE, LabelSpace
 
-ORIGIN = (
-    "download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from www.cityscapes-dataset.com and "
-    "unpack both there"
-)
+LABEL_KINDS = ("labelIds", "labelTrainIds")
+"""What the official label files store, as their names say it: the ids of the archives, or ids of the 19 classes."""
+
+SPLITS = {"gtFine": ("train", "val", "test"), "gtCoarse": ("train", "train_extra", "val")}
+"""The splits of each kind of annotation."""
+
+WITHHELD = "test"
+"""The split whose true labels only the benchmark's server has; the archive holds dummies, the ego vehicle alone."""
+
+_ARCHIVES = {
+    "gtFine": "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip",
+    "gtCoarse": "leftImg8bit_trainvaltest.zip, leftImg8bit_trainextra.zip and gtCoarse.zip",
+}
 
 # label id, name and colour in the order of the train ids, after cityscapesScripts/helpers/labels.py
 _CLASSES = (
@@ -51,6 +63,13 @@ def cityscapes_labels() -> LabelSpace:
     )
 
 
+@cache
+def cityscapes_train_ids() -> LabelSpace:
+    """Describe the same classes for files of train ids (`labelTrainIds`): 0 to 18, and 255 ignored."""
+    space = cityscapes_labels()
+    return replace(space, raw_to_train={**{train: train for train in range(space.num_classes)}, IGNORE: IGNORE})
+
+
 class CityscapesPairs:
     """List one split of a folder in the official layout, sorted by path.
 
@@ -60,13 +79,27 @@ class CityscapesPairs:
 
     Args:
         root: the folder that holds `leftImg8bit` and `gtFine`.
-        split: train, val or test.
+        split: train, val or test; with gtCoarse train, train_extra or val.
+        annotations: gtFine or gtCoarse.
+        labels: which files: labelIds; labelTrainIds, which the official scripts make; or auto, labelIds where they
+            are there and else labelTrainIds, and none for the test split, whose files are dummies.
+
+    Raises:
+        ValueError: one of them is none of these.
     """
 
-    def __init__(self, root: str | Path, split: str) -> None:
-        """Store where to look; the disk is searched when called."""
+    def __init__(self, root: str | Path, split: str, annotations: str = "gtFine", labels: str = "auto") -> None:
+        """Check the words; the disk is searched when called."""
+        if annotations not in SPLITS:
+            known = ", ".join(SPLITS)
+            raise ValueError(f"annotations={annotations} is not one of {known}; mend data.splits.{split}.annotations")
+        if split not in SPLITS[annotations]:
+            known = ", ".join(SPLITS[annotations])
+            raise ValueError(f"Cityscapes with {annotations} has the splits {known}, got '{split}'; mend data.splits")
         self.root = Path(root)
         self.split = split
+        self.annotations = annotations
+        self.kinds = label_kinds(labels, split)
 
     def __call__(self) -> list[Pair]:
         """List the pairs.
@@ -74,11 +107,33 @@ class CityscapesPairs:
         Raises:
             ValueError: the folders are missing or empty, or a photograph has no labels.
         """
-        return FolderPairs(
+        source = FolderPairs(
             root=self.root,
             images=f"leftImg8bit/{self.split}",
-            labels=f"gtFine/{self.split}",
+            labels=f"{self.annotations}/{self.split}" if self.kinds else None,
             image_endings=("_leftImg8bit.png",),
-            label_ending="_gtFine_labelIds.png",
-            origin=ORIGIN,
-        )()
+            label_ending=[f"_{self.annotations}_{kind}.png" for kind in self.kinds],
+            origin=f"download {_ARCHIVES[self.annotations]} from www.cityscapes-dataset.com and unpack them there",
+        )
+        return changed(source, translated)()
+
+
+def label_kinds(labels: str, split: str) -> tuple[str, ...]:
+    """Give the kinds of label files to look for, the first that is there counting; none where labels are withheld.
+
+    Raises:
+        ValueError: `labels` is neither a kind nor auto.
+    """
+    if labels == "auto":
+        return () if split == WITHHELD else LABEL_KINDS
+    if labels not in LABEL_KINDS:
+        raise ValueError(
+            f"labels={labels} is not one of {', '.join(LABEL_KINDS)}, auto; mend data.splits.{split}.labels"
+        )
+    return (labels,)
+
+
+def translated(pair: Pair) -> Pair:
+    """Give a pair whose label file holds train ids the table for it; any other keeps the data set's own."""
+    holds_train_ids = pair.labels is not None and pair.labels.stem.endswith(LABEL_KINDS[1])
+    return pair._replace(label_space=cityscapes_train_ids()) if holds_train_ids else pair

@@ -18,7 +18,7 @@ from gss.data.adverse import Adverse
 from gss.data.dataset import Sample, SegmentationDataset
 from gss.data.loaders import build_loader
 from gss.data.pairs import Pair, PairSource
-from gss.data.reading import labels_of, read_labels
+from gss.data.reading import read_pair_labels
 from gss.data.sampler import EvaluationShard, TrainingDraws
 from gss.data.transforms import (
     Augmentation,
@@ -210,6 +210,15 @@ class SegmentationDataModule(L.LightningDataModule):
         """Names of the data sets that validation visits, in the order of its loaders: the own one first."""
         return (str(self.name), *self.elsewhere)
 
+    def conditions(self, split: str) -> tuple[str, ...]:
+        """Name the parts of a split that are scored by themselves, in alphabetical order; the same on every rank."""
+        return tuple(sorted({pair.condition for pair in self.pairs(split)} - {""}))
+
+    def evaluated_conditions(self) -> dict[str, tuple[str, ...]]:
+        """Name the conditions of each data set that validation visits, the own one first."""
+        sets = (self, *self.elsewhere.values())
+        return {name: one.conditions(one.eval_split) for name, one in zip(self.evaluated, sets, strict=True)}
+
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Serve this rank's share of `eval_split`, in order; a list with a loader per data set if there are others."""
         own = self.evaluation_loader(self.eval_split)
@@ -233,8 +242,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def _label_map(self, pair: Pair) -> NDArray[np.uint8]:
         """Read one label map at the network's input size, (H, W) uint8."""
-        labels = read_labels(labels_of(pair), self.label_space)
-        return resize_labels(labels, self.size)
+        return resize_labels(read_pair_labels(pair, self.label_space), self.size)
 
     def _splits_in_use(self) -> tuple[str, ...]:
         """Name the splits that the trainer's present task reads; without a trainer, those of a training."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gss.data.pairs import Pair
-from gss.data.reading import labels_of, read_image, read_labels, require_same_size
+from gss.data.reading import read_image, read_pair_labels, require_same_size
 from gss.data.sampler import Draw
 from gss.labels import LabelSpace
 
@@ -75,7 +75,7 @@ class SegmentationDataset(Dataset[Sample]):
         """
         draw = request if isinstance(request, Draw) else Draw(request, request)
         pair = self.pairs[draw.index]
-        image, labels = read_image(pair.image), read_labels(labels_of(pair), self.label_space)
+        image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
         require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
         if self.degrade is not None:
             image = self.degrade(image, pair)

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from gss.data.pairs import Pair
 from gss.labels import LabelSpace
 
+MAX_PIXELS = 2**26
+"""The largest picture that is decoded, 8192x8192 pixels.
+
+A header of a hundred bytes can declare gigabytes. This is below the size from which Pillow warns, so its limits never
+decide.
+"""
+
 _LABEL_MODES = ("L", "P")  # 8-bit grey and palette: the two whose stored bytes are the ids themselves
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _ORIENTATION = 0x0112
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the warning: where warnings are errors
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -27,7 +38,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     photographs become RGB.
 
     Raises:
-        ValueError: the file is missing, not an image, or truncated.
+        ValueError: the file is missing, not an image, truncated, or larger than `MAX_PIXELS`.
     """
     with _opened(path, "photograph") as picture:
         ImageOps.exif_transpose(picture, in_place=True)
@@ -51,29 +62,57 @@ def labels_of(pair: Pair) -> Path:
     return pair.labels
 
 
+def read_pair_labels(pair: Pair, label_space: LabelSpace) -> NDArray[np.uint8]:
+    """Read the labels of a pair as (H, W) uint8 train ids, [0, K) or 255.
+
+    Args:
+        pair: says which file, and which table translates it if it is not that of its data set.
+        label_space: of the data set.
+
+    Raises:
+        ValueError: the labels are withheld, or the file cannot be read or translated.
+    """
+    return read_labels(labels_of(pair), pair.label_space or label_space)
+
+
 def read_labels(path: Path, label_space: LabelSpace) -> NDArray[np.uint8]:
     """Read a label file as (H, W) uint8 train ids, [0, K) or 255.
 
-    Palette files give their indices, not their colours; modes whose ids would need a conversion are refused.
+    Raises:
+        ValueError: as `read_ids`, or the file holds undeclared ids.
+    """
+    return label_space.to_train_ids(read_ids(path), str(path))
+
+
+def read_ids(path: Path) -> NDArray[np.uint8]:
+    """Read a label file as (H, W) uint8 ids as they are stored.
+
+    Palette files give their indices, not their colours; modes whose ids would need a conversion are refused. So is an
+    EXIF orientation: viewers would turn the labels, most programs would not, and 180 degrees show in no size.
 
     Raises:
-        ValueError: the file is missing, broken, not single-channel 8-bit, or holds undeclared ids.
+        ValueError: the file is missing, broken, larger than `MAX_PIXELS`, turned, or not single-channel 8-bit.
     """
     with _opened(path, "label file") as picture:
-        mode, raw = picture.mode, np.asarray(picture)
+        mode, raw, orientation = picture.mode, np.asarray(picture), _orientation(picture)
     if mode not in _LABEL_MODES:
         raise ValueError(
             f"label file '{path}' has mode {mode}, but class ids need one 8-bit channel (mode L or P); "
             "save the ids themselves, not their colours"
         )
-    return label_space.to_train_ids(raw, str(path))
+    if orientation != 1:
+        raise ValueError(
+            f"label file '{path}' carries the EXIF orientation {orientation}, which leaves open how its ids lie; "
+            "save them upright, as their photograph is seen, without EXIF"
+        )
+    return raw
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Give the upright (height, width) of a photograph from its header, and check that the file is whole.
 
     Raises:
-        ValueError: the file is missing, not an image, or truncated.
+        ValueError: the file is missing, not an image, truncated, or larger than `MAX_PIXELS`.
     """
     with _opened(path, "photograph") as picture:
         width, height = picture.size
@@ -120,6 +159,22 @@ def _opened(path: Path, what: str) -> Iterator[Image.Image]:
     """Open an image and turn every way of being broken into one sentence that names the file."""
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
             yield picture
+    except _BOMB as error:
+        raise ValueError(
+            f"{what} '{path}' declares {_declared_size(path)}, more than the {MAX_PIXELS:,} that are decoded at most; "
+            "replace the file, or cut it into tiles"
+        ) from error
     except _BROKEN as error:
         raise ValueError(f"cannot read {what} '{path}' ({error}); replace the file") from error
+
+
+def _declared_size(path: Path) -> str:
+    """Read a picture's size, in words, by Pillow's readers of single formats, which know no limits."""
+    for reader in (PngImageFile, JpegImageFile, BmpImageFile):
+        with suppress(*_BROKEN), path.open("rb") as file:
+            width, height = reader(file).size
+            return f"{height}x{width} pixels (height x width)"
+    return "pixels"

@@ -21,7 +21,7 @@ class SyntheticPairs(DrawnPairs):
 
     def listed(self) -> list[Pair]:
         """List the split as Cityscapes is listed."""
-        return CityscapesPairs(self.root, self.split)()
+        return CityscapesPairs(self.root, self.split, labels="labelIds")()  # those of the test split are drawn too
 
     def files(self, number: int) -> tuple[Path, Path]:
         """Name the photograph and the label file of one scene."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from gss.labels import LabelSpace
-from gss.metrics import ConfusionMatrix, scores
+from gss.scoreboard import Scoreboard, Tally, check_names, harmonic_mean
 from gss.stages.finite import FiniteWatch, gradients_of
 from gss.stages.optimisation import Optimisation
 
@@ -41,7 +41,7 @@ class Stage(L.LightningModule):
         optimisation: optimiser and schedule; None where nothing is trained.
         record: plain data kept in every checkpoint under `gss` (configuration, classes, prior), from which
             `gss.assembly` rebuilds the networks.
-        scored: names of the predictions that are scored, each in its own confusion matrix.
+        scored: names of the predictions that are scored, each in its own tally of every data set.
     """
 
     stage_name: str
@@ -58,7 +58,8 @@ class Stage(L.LightningModule):
         super().__init__()
         self.label_space, self.optimisation = label_space, optimisation
         self.record = {"stage": self.stage_name, "label_space": label_space.to_dict(), **record}
-        self._confusion = nn.ModuleDict({name: ConfusionMatrix(label_space.num_classes) for name in scored})
+        self.scored = scored
+        self._boards = nn.ModuleList()
         self._watch = FiniteWatch()
 
     def learning(self) -> dict[str, nn.Module]:
@@ -74,11 +75,17 @@ class Stage(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        """Stops when processes of one run were started with different configurations.
+        """Draws up a scoreboard for each data set that validation visits.
 
         Raises:
-            ValueError: with the fingerprints found.
+            ValueError: with the fingerprints found, if processes of one run were started with different
+                configurations; or if a data set or a condition has a name that the log keys use already.
         """
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        visited = {"": ()} if datamodule is None else datamodule.evaluated_conditions()
+        check_names(visited, (*self.scored, "iou", "reconstruction"))
+        boards = (Scoreboard(name, self.new_tallies(conditions)) for name, conditions in visited.items())
+        self._boards = nn.ModuleList(boards)
         if self.trainer.world_size > 1:
             mine = hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()[:12]
             found: list[str | None] = [None] * self.trainer.world_size
@@ -137,25 +144,39 @@ class Stage(L.LightningModule):
                 f"resume names a training of {planned} steps, not {wanted}: set {self.steps_key}={planned}"
             )
 
-    def confusion(self, name: str) -> ConfusionMatrix:
-        """The pooled counts (K, K) int64 of one scored prediction."""
-        matrix = self._confusion[name]
-        assert isinstance(matrix, ConfusionMatrix)
-        return matrix
+    def new_tallies(self, conditions: Sequence[str]) -> dict[str, Tally]:
+        """What is counted of each scored prediction over a data set with these conditions."""
+        return {name: Tally(self.label_space.names, conditions) for name in self.scored}
+
+    @property
+    def boards(self) -> list[Scoreboard]:
+        """What was counted over each data set, in the order of validation's loaders: the own one first."""
+        return [board for board in self._boards if isinstance(board, Scoreboard)]
+
+    def prefixes(self) -> dict[str, Scoreboard]:
+        """The boards by what their log keys begin with: `val` for the own data set, else `val/<name>`."""
+        return {f"val/{board.name}" if number else "val": board for number, board in enumerate(self.boards)}
 
     def on_validation_epoch_start(self) -> None:
-        """Empties the confusion matrices."""
-        for name in self._confusion:
-            self.confusion(name).reset()
+        """Empties the scoreboards."""
+        for board in self.boards:
+            board.reset()
 
-    def log_scores(self, name: str, prefix: str, per_class: bool) -> float:
-        """Logs mIoU, mAcc and aAcc of one pooled matrix under a prefix, and returns the mIoU in [0, 1]."""
-        result = scores(self.confusion(name).compute(), self.label_space.names)
-        values = {f"{prefix}/miou": result.miou, f"{prefix}/macc": result.macc, f"{prefix}/aacc": result.aacc}
-        if per_class:
-            values |= {f"{prefix}/iou/{name}": value for name, value in result.per_class.items()}
-        self.log_dict(values)
-        return result.miou
+    def log_scores(self, tally: Tally, prefix: str, in_detail: bool = False) -> float:
+        """Logs the figures of a tally under a prefix, in detail also by class and condition, and gives the mIoU."""
+        figures = tally.figures()
+        if in_detail:
+            figures |= {f"iou/{name}": iou for name, iou in tally.scores().per_class.items()}
+            figures |= {f"{name}/miou": found.miou for name, found in tally.by_condition().items()}
+            if tally.condition_names:
+                figures["condition_mean"] = tally.condition_mean()
+        self.log_dict({f"{prefix}/{name}": figure for name, figure in figures.items()})
+        return figures["miou"]
+
+    def log_harmonic_mean(self, mious: Sequence[float]) -> None:
+        """Logs how all data sets fare together, where there are several."""
+        if len(mious) > 1:
+            self.log("val/harmonic_mean", harmonic_mean(mious))
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Logs as Lightning does, except that validation figures are not averaged over processes.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from gss.boundaries import BoundaryFScore
 from gss.inverse_exchange import conditioned_on
 from gss.label_loss import check_passes_gradients
 from gss.labels import LabelSpace
@@ -17,6 +16,7 @@ from gss.networks.conditioning import ConditioningOutput
 from gss.panels import PanelRow
 from gss.pipeline import PIXEL_READOUT, GenerativeSegmenter
 from gss.posteriors import OneHotPosterior, Posterior
+from gss.scoreboard import ReadoutTally, Scoreboard, Tally
 from gss.stages.base import Batch, Stage
 from gss.stages.clipping import clip_apart
 from gss.stages.objective import Objective
@@ -42,6 +42,7 @@ class ConditioningStage(Stage):
         posterior: what labels say of tokens; None: one-hot.
         class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
         token_weights: (V,) float32, what a cell of each token counts; None: all the same.
+        thorough: whether validation also measures boundary IoU, calibration, likelihood and the detection of errors.
 
     Raises:
         ValueError: if the segmenter does not have the readout, or a loss could teach nothing.
@@ -63,12 +64,11 @@ class ConditioningStage(Stage):
         posterior: Posterior | None = None,
         class_weights: Tensor | None = None,
         token_weights: Tensor | None = None,
+        thorough: bool = False,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
-        num_classes = label_space.num_classes
-        self._boundary = nn.ModuleDict({readout: BoundaryFScore(num_classes) for readout in segmenter.readouts})
-        self.segmenter, self.readout = segmenter, readout
+        self.segmenter, self.readout, self.thorough = segmenter, readout, thorough
         self.objective, self.ignore_policy = objective or Objective(), ignore_policy or IgnorePolicy()
         self.posterior = posterior or OneHotPosterior()
         self._begin_inverse()
@@ -113,49 +113,55 @@ class ConditioningStage(Stage):
         if self._began_with is not None:
             checkpoint["conditioned_on"] = self._began_with
 
-    def boundary(self, readout: str) -> BoundaryFScore:
-        """How well the outlines of a readout's classes are met."""
-        measure = self._boundary[readout]
-        assert isinstance(measure, BoundaryFScore)
-        return measure
+    def new_tallies(self, conditions: Sequence[str]) -> dict[str, Tally]:
+        """The ceiling's labels, and the class probabilities of each readout."""
+        names = self.label_space.names
+        readouts = {readout: ReadoutTally(names, conditions, self.thorough) for readout in self.segmenter.readouts}
+        return {**super().new_tallies(conditions), **readouts}
 
-    def on_validation_epoch_start(self) -> None:
-        """Empties what is counted over an epoch."""
-        super().on_validation_epoch_start()
-        for readout in self.segmenter.readouts:
-            self.boundary(readout).reset()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Scores every readout, and for generation the ceiling and the share of tokens that are right."""
-        output, labels = self.segmenter.network(batch["image"]), batch["labels"]
-        for readout in self.segmenter.readouts:
-            predicted = self.segmenter.generate(output, readout).labels
-            self.confusion(readout).update(predicted, labels)
-            self.boundary(readout).update(predicted, labels)
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores every readout, and for generation the ceiling and, on the own data set, the tokens that are right."""
+        board, labels, conditions = self.boards[dataloader_idx], batch["labels"], batch["condition"]
+        output = self.segmenter.network(batch["image"])
+        for readout, class_probs in self._readings(batch["image"], output):
+            board.readout(readout).update_probs(class_probs, labels, conditions)
         if self.segmenter.autoencoder is not None:
-            self.confusion("ceiling").update(self.segmenter.autoencoder.reconstruct(labels).labels, labels)
-            targets = self._targets(labels, output)
-            right = output.prior.likeliest() == targets.tokens
-            self.token_accuracy.update(right[targets.token_valid])
-            if output.prior.vocabulary is not None:
-                own = output.prior.vocabulary.has_row(targets.tokens[targets.token_valid])
-                self.outside_vocabulary.update((~own).float())
+            reconstructed = self.segmenter.autoencoder.reconstruct(labels).labels
+            board.tally("ceiling").update(reconstructed, labels, conditions)
+            if dataloader_idx == 0:
+                self._score_tokens(output, labels)
+
+    def _readings(self, image: Tensor, output: ConditioningOutput) -> Iterator[tuple[str, Tensor]]:
+        """Each readout with its class_probs (B, K, H, W) float32 at the labels' size, one after the other."""
+        for readout in self.segmenter.readouts:
+            yield readout, self.segmenter.generate(output, readout).class_probs
+
+    def _score_tokens(self, output: ConditioningOutput, labels: Tensor) -> None:
+        assert output.prior is not None
+        targets = self._targets(labels, output)
+        right = output.prior.likeliest() == targets.tokens
+        self.token_accuracy.update(right[targets.token_valid])
+        if output.prior.vocabulary is not None:
+            own = output.prior.vocabulary.has_row(targets.tokens[targets.token_valid])
+            self.outside_vocabulary.update((~own).float())
 
     def on_validation_epoch_end(self) -> None:
-        """Logs every readout's mIoU and boundary F-score, the main readout's classes, and the ceiling beside them."""
-        outlines = {readout: self.boundary(readout).mean() for readout in self.segmenter.readouts}
-        for readout, boundary_f3 in outlines.items():
-            self.log_scores(readout, f"val/{readout}", per_class=False)
-            self.log(f"val/{readout}/boundary_f3", boundary_f3)
-        self.log_scores(self.readout, "val", per_class=True)
-        self.log("val/boundary_f3", outlines[self.readout])
+        """Logs every readout's figures, the main readout's classes and conditions, and the ceiling beside them."""
+        mious = [self._log_board(board, prefix) for prefix, board in self.prefixes().items()]
+        self.log_harmonic_mean(mious)
         if self.segmenter.autoencoder is not None:
-            self.log_scores("ceiling", "val/reconstruction", per_class=False)
-            self.log("val/ceiling", self.trainer.callback_metrics["val/reconstruction/miou"])
             self.log("val/token_accuracy", self.token_accuracy)
             head = self.segmenter.network.token_head
             if head is not None and head.vocabulary is not None:
                 self.log("val/outside_vocabulary", self.outside_vocabulary)
+
+    def _log_board(self, board: Scoreboard, prefix: str) -> float:
+        """Logs the figures of one data set, and gives the mIoU of the main readout."""
+        for readout in self.segmenter.readouts:
+            self.log_scores(board.readout(readout), f"{prefix}/{readout}")
+        if self.segmenter.autoencoder is not None:
+            self.log(f"{prefix}/ceiling", self.log_scores(board.tally("ceiling"), f"{prefix}/reconstruction"))
+        return self.log_scores(board.readout(self.readout), prefix, in_detail=True)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
         """Rows that show what the main readout makes of the first `limit` photographs."""

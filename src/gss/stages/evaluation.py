@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gss.callbacks.progress import StepProgress
 from gss.checkpoints import TrainedSegmenter
 from gss.data.datamodule import SegmentationDataModule
-from gss.metrics import Scores, scores
+from gss.metrics import Scores
+from gss.scoreboard import Scoreboard, Tally, harmonic_mean
 from gss.stages.conditioning import ConditioningStage
 from gss.stages.execution import prepare_network
 from gss.stages.training import build_trainer
@@ -32,8 +33,8 @@ def evaluate_segmenter(
         config: with `hardware` and `paths`.
 
     Returns:
-        `miou, macc, aacc, boundary_f3, ceiling, readout, per_class`, and `readouts` with the scores of each; in [0, 1],
-        None where undefined.
+        What `board_figures` gives of the data module's own data set, and `others` of those elsewhere: None where a
+        figure is undefined.
 
     Raises:
         ValueError: if the classes or the readout do not fit the checkpoint, or the data are at fault.
@@ -43,19 +44,55 @@ def evaluate_segmenter(
     datamodule.eval_split = split
     prepare_network(trained.segmenter.network, config["hardware"])
     record = {"config": trained.config, "prior": trained.prior}
-    stage = ConditioningStage(trained.segmenter, trained.label_space, None, record, chosen)
+    stage = ConditioningStage(trained.segmenter, trained.label_space, None, record, chosen, thorough=True)
     trainer = build_trainer(config, [StepProgress()], [])
     trainer.validate(stage, datamodule=datamodule, verbose=False)
-    names = trained.label_space.names
-    readouts = {
-        name: {
-            **plain_scores(scores(stage.confusion(name).compute(), names)),
-            "boundary_f3": or_none(stage.boundary(name).mean()),
-        }
-        for name in trained.segmenter.readouts
-    }
-    ceiling = None if trained.prior is None else scores(stage.confusion("ceiling").compute(), names).miou
-    return {**readouts[chosen], "ceiling": ceiling, "readout": chosen, "readouts": readouts}
+    readouts, generative = trained.segmenter.readouts, trained.prior is not None
+    return with_others(stage.boards, lambda board: board_figures(board, readouts, chosen, generative), "miou")
+
+
+def board_figures(board: Scoreboard, readouts: Sequence[str], chosen: str, generative: bool) -> dict[str, Any]:
+    """Figures of one data set.
+
+    Args:
+        board: what was counted.
+        readouts: those that were scored.
+        chosen: the one whose figures come first.
+        generative: whether there is a ceiling.
+
+    Returns:
+        What `tally_figures` gives of the chosen readout, `ceiling, readout`, and `readouts` with the same of each.
+    """
+    figures = {name: tally_figures(board.tally(name)) for name in readouts}
+    ceiling = or_none(board.tally("ceiling").scores().miou) if generative else None
+    return {**figures[chosen], "ceiling": ceiling, "readout": chosen, "readouts": figures}
+
+
+def tally_figures(tally: Tally) -> dict[str, Any]:
+    """`Tally.figures` and `per_class`; where there are conditions, `conditions` by name and `condition_mean`."""
+    figures: dict[str, Any] = {**plain_scores(tally.scores()), **_plain(tally.figures())}
+    if tally.condition_names:
+        figures["conditions"] = {name: plain_scores(found) for name, found in tally.by_condition().items()}
+        figures["condition_mean"] = or_none(tally.condition_mean())
+    return figures
+
+
+def with_others(
+    boards: Sequence[Scoreboard], figures_of: Callable[[Scoreboard], dict[str, Any]], headline: str
+) -> dict[str, Any]:
+    """Figures of the own data set; where there are others, theirs as `datasets` by name, and `harmonic_mean`.
+
+    Args:
+        boards: of all data sets, the own one first.
+        figures_of: gives the figures of one.
+        headline: the figure of which the harmonic mean over all data sets is taken.
+    """
+    own, *others = (figures_of(board) for board in boards)
+    if not others:
+        return own
+    headlines = [math.nan if figures[headline] is None else figures[headline] for figures in (own, *others)]
+    datasets = {board.name: figures for board, figures in zip(boards[1:], others, strict=True)}
+    return {**own, "datasets": datasets, "harmonic_mean": or_none(harmonic_mean(headlines))}
 
 
 def check_classes(source: str, known: Sequence[str], datamodule: SegmentationDataModule) -> None:
@@ -73,8 +110,12 @@ def check_classes(source: str, known: Sequence[str], datamodule: SegmentationDat
 
 def plain_scores(result: Scores) -> dict[str, Any]:
     """Scores as JSON holds them."""
-    per_class = {name: or_none(iou) for name, iou in result.per_class.items()}
-    return {"miou": result.miou, "macc": result.macc, "aacc": result.aacc, "per_class": per_class}
+    overall = _plain({"miou": result.miou, "macc": result.macc, "aacc": result.aacc})
+    return {**overall, "per_class": _plain(result.per_class)}
+
+
+def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: or_none(figure) for name, figure in figures.items()}
 
 
 def or_none(figure: float) -> float | None:

@@ -15,6 +15,7 @@ from gss.metrics import TokenCounts, codebook_perplexity, codebook_usage
 from gss.panels import PanelRow
 from gss.pipeline import MaskigeAutoencoder
 from gss.progress import track
+from gss.scoreboard import Scoreboard
 from gss.stages.base import Batch, Stage
 from gss.stages.effort import Effort
 from gss.stages.optimisation import Optimisation
@@ -143,20 +144,23 @@ class PriorStage(Stage):
         self.boundary.reset()
         self.token_counts.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Labels (B, H, W) int64 through tokens and back, against the labels; tokens without labels do not count.
 
-        Gives the reconstructed labels (B, H, W) int64 in [0, K), for callbacks that look at single pictures.
+        Of the data sets beside the own one only the scores are of interest. Gives the reconstructed labels (B, H, W)
+        int64 in [0, K), for callbacks that look at single pictures.
         """
-        labels = batch["labels"]
+        board, labels, conditions = self.boards[dataloader_idx], batch["labels"], batch["condition"]
         tokens = self.autoencoder.encode(labels)
         predicted = self.autoencoder.decode(tokens, (labels.shape[-2], labels.shape[-1])).labels
-        self.token_counts.update(tokens, token_valid(labels, self.autoencoder.stride))
-        self.confusion("ceiling").update(predicted, labels)
-        self.third_class.update(predicted, labels)
-        self.boundary.update(predicted, labels)
+        board.tally("ceiling").update(predicted, labels, conditions)
+        if dataloader_idx == 0:
+            self.token_counts.update(tokens, token_valid(labels, self.autoencoder.stride))
+            self.third_class.update(predicted, labels)
+            self.boundary.update(predicted, labels)
         if self.phase is not None and self.generates:
-            self.confusion("generated").update(self.phase.generate(self.autoencoder, batch).labels, labels)
+            generated = self.phase.generate(self.autoencoder, batch).labels
+            board.tally("generated").update(generated, labels, conditions)
         return predicted
 
     def on_validation_epoch_end(self) -> None:
@@ -166,13 +170,17 @@ class PriorStage(Stage):
         """
         self.log("val/third_class_rate", self.third_class.compute())
         self.log("val/boundary_f3", self.boundary.mean())
-        if self.generates:
-            self.log_scores("generated", "val", per_class=True)
-        prefix = "val/reconstruction" if self.generates else "val"
-        self.log("val/ceiling", self.log_scores("ceiling", prefix, per_class=not self.generates), prog_bar=True)
+        self.log_harmonic_mean([self._log_board(board, prefix) for prefix, board in self.prefixes().items()])
         counts = self.token_counts.compute()
         self.log("val/codebook_usage", codebook_usage(counts))
         self.log("val/codebook_perplexity", codebook_perplexity(counts))
+
+    def _log_board(self, board: Scoreboard, prefix: str) -> float:
+        """Logs the figures of one data set, and gives the mIoU of what is scored there."""
+        of_labels = f"{prefix}/reconstruction" if self.generates else prefix
+        ceiling = self.log_scores(board.tally("ceiling"), of_labels, in_detail=not self.generates)
+        self.log(f"{prefix}/ceiling", ceiling, prog_bar=prefix == "val")
+        return self.log_scores(board.tally("generated"), prefix, in_detail=True) if self.generates else ceiling
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
         """Rows that show the reconstruction of the first `limit` label maps, (H, W) each."""

@@ -11,9 +11,10 @@ from torch import Tensor
 from gss.callbacks.progress import StepProgress
 from gss.data.datamodule import SegmentationDataModule
 from gss.labels import LabelSpace
-from gss.metrics import codebook_perplexity, codebook_usage, scores
+from gss.metrics import codebook_perplexity, codebook_usage
+from gss.scoreboard import Scoreboard
 from gss.stage_one import StageOne
-from gss.stages.evaluation import check_classes, or_none, plain_scores
+from gss.stages.evaluation import check_classes, or_none, tally_figures, with_others
 from gss.stages.prior import PriorStage
 from gss.stages.training import build_trainer
 from gss.stages.worst import Reconstructed, WorstReconstructions
@@ -59,13 +60,11 @@ def measure_reconstruction(
 
 def _metrics(stage: PriorStage, label_space: LabelSpace) -> dict[str, Any]:
     """Figures in [0, 1] except the perplexity and the distance of colours; None where undefined."""
-    plain = plain_scores(scores(stage.confusion("ceiling").compute(), label_space.names))
     boundary = zip(label_space.names, stage.boundary.compute().tolist(), strict=True)
     counts = stage.token_counts.compute()
     return {
         "mode": "reconstruction",
-        "ceiling": or_none(plain.pop("miou")),
-        **plain,
+        **with_others(stage.boards, _ceiling_figures, "ceiling"),
         "boundary_f3": or_none(stage.boundary.mean()),
         "boundary_f3_per_class": {name: or_none(value) for name, value in boundary},
         "third_class_rate": or_none(float(stage.third_class.compute())),
@@ -74,6 +73,11 @@ def _metrics(stage: PriorStage, label_space: LabelSpace) -> dict[str, Any]:
         "codebook_perplexity": or_none(codebook_perplexity(counts)),
         "closest_pair": _closest_pair(stage, label_space),
     }
+
+
+def _ceiling_figures(board: Scoreboard) -> dict[str, Any]:
+    figures = tally_figures(board.tally("ceiling"))
+    return {"ceiling": figures.pop("miou"), **figures}
 
 
 def _closest_pair(stage: PriorStage, label_space: LabelSpace) -> dict[str, Any]:

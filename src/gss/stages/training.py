@@ -112,8 +112,8 @@ def fit_or_stop(trainer: L.Trainer, stage: Stage, **arguments: Any) -> None:
 
 
 def validate(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule) -> dict[str, float]:
-    """Figures of the validation split by log key."""
-    (figures,) = trainer.validate(stage, datamodule=datamodule, verbose=False)
+    """Figures of the validation split by log key; each loader's answer holds those of all."""
+    figures, *_ = trainer.validate(stage, datamodule=datamodule, verbose=False)
     return {key: float(value) for key, value in figures.items()}
 
 

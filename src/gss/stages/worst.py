@@ -56,7 +56,9 @@ class WorstReconstructions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Looks at a batch; `outputs` are its reconstructed labels (B, H, W) int64 in [0, K)."""
+        """Looks at a batch of the own data set; `outputs` are its reconstructed labels (B, H, W) int64 in [0, K)."""
+        if dataloader_idx > 0:
+            return
         for name, *tensors in zip(batch["name"], batch["image"], batch["labels"], outputs, strict=True):
             image, labels, predicted = (tensor.cpu() for tensor in tensors)
             miou = self._miou(labels, predicted)
