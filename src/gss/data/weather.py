@@ -24,6 +24,7 @@ Field = NDArray[np.float32]
 
 _HORIZON = 0.45  # of the height, from the top: where a level road ends in a photograph from a car
 _NEARNESS = 0.15  # heights below the horizon at which the road is half as far as what counts as far away
+_EDGE = 0.7  # pixels by which OpenCV's smoothed outlines are wider than asked for, on each side
 _PLACES = 8  # among which the sun prefers the sky to a house
 _DAYLIGHT, _LAMPS, _SUN = (
     np.array(colour, np.float32) for colour in ((0.8, 0.95, 1.3), (1.1, 1.0, 0.75), (1.0, 0.97, 0.88))
@@ -209,10 +210,13 @@ def draw_layer(size: tuple[int, int], layer: Layer, slant: float, random: np.ran
     starts = random.uniform((-margin, -margin), (width + margin, height), (number, 2))
     ends = starts + margin * np.array([np.sin(slant), np.cos(slant)]) * random.uniform(0.6, 1.2, (number, 1))
     thickness = layer.width * height
-    brightness = 255 * random.uniform(0.4, 1, number) * min(1.0, thickness)
-    cover, fine = np.zeros(size, np.uint8), 16  # places in sixteenths of a pixel
-    for start, end, value in zip((fine * starts).astype(int), (fine * ends).astype(int), brightness, strict=True):
-        cv2.line(cover, start, end, float(value), max(1, round(thickness)), cv2.LINE_AA, 4)
+    sides = max(thickness - 2 * _EDGE, 0.3)  # between the soft edges that OpenCV adds
+    brightness = 255 * random.uniform(0.4, 1, number) * min(1.0, thickness / (sides + 2 * _EDGE))
+    across = sides / 2 * np.array([np.cos(slant), -np.sin(slant)])
+    corners = np.stack([starts - across, starts + across, ends + across, ends - across], axis=1)
+    cover = np.zeros(size, np.uint8)
+    for outline, value in zip(np.rint(16 * corners).astype(np.int32), brightness, strict=True):
+        cv2.fillConvexPoly(cover, outline, float(value), cv2.LINE_AA, 4)  # places in sixteenths of a pixel
     blurred = cv2.GaussianBlur(cover, (0, 0), max(0.3, 0.3 * thickness))
     return np.asarray(blurred, dtype=np.float32) / np.float32(255)
 
