@@ -212,7 +212,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def conditions(self, split: str) -> tuple[str, ...]:
         """Name the parts of a split that are scored by themselves, in alphabetical order; the same on every rank."""
-        return tuple(sorted({pair.condition for pair in self.pairs(split)} - {""}))
+        return tuple(sorted({pair.condition for pair in self.evaluation_pairs(split)} - {""}))
 
     def evaluated_conditions(self) -> dict[str, tuple[str, ...]]:
         """Name the conditions of each data set that validation visits, the own one first."""
