@@ -1,4 +1,4 @@
-"""Scores trainings on CamVid and their pixel twins under drawn adverse conditions; writes docs/results/camvid_adverse.md.
+"""Scores CamVid trainings and their pixel twins in drawn adverse conditions; writes docs/results/camvid_adverse.md.
 
     python scripts/adverse_results.py --generation CKPT... --twin CKPT... [--output outputs/adverse_results] [--jobs 2]
 
@@ -165,15 +165,16 @@ def introduction(seeds: list[int]) -> list[str]:
     return [
         "# CamVid under drawn adverse conditions",
         "",
-        "**Our stand-in for Cityscapes -> ACDC where no ACDC is at hand.** Fog, night, rain, snow, sun glare, blur, noise "
-        "and JPEG are drawn on the photographs of CamVid val (`data=camvid_adverse`, "
-        "[what is drawn](../data.md#drawn-adverse-conditions)); no network saw any of it in training. Drawn weather is not "
-        "weather: read the table as how two networks compare, not as figures for real fog or night. With ACDC at hand, use "
-        "`data=cityscapes_to_acdc`.",
+        "**Our stand-in for Cityscapes -> ACDC where no ACDC is at hand.** Fog, night, rain, snow, sun glare, blur, "
+        "noise and JPEG are drawn on the photographs of CamVid val (`data=camvid_adverse`, "
+        "[what is drawn](../data.md#drawn-adverse-conditions)); no network saw any of it in training. Drawn weather is "
+        "not weather: read the table as how two networks compare, not as figures for real fog or night. With ACDC at "
+        "hand, use `data=cityscapes_to_acdc`.",
         "",
-        f"CamVid val at 192x256: 101 photographs, each once as it is and once per kind and strength, 2525 in all; {named}. "
-        f"mIoU in %, from one confusion matrix per condition; {spread}. The pixel twin is the same network with the pixel "
-        "head alone, trained on as many photographs. The last column is generation, `expected`, less the twin of its seed.",
+        "CamVid val at 192x256: 101 photographs, each once as it is and once per kind and strength, 2525 in all; "
+        f"{named}. mIoU in %, from one confusion matrix per condition; {spread}. The pixel twin is the same network "
+        "with the pixel head alone, trained on as many photographs. The last column is generation, `expected`, less the "
+        "twin of its seed.",
         "",
     ]
 
@@ -205,8 +206,8 @@ def miou_table(pairs: list[Pair]) -> list[str]:
     return [
         *lines,
         "",
-        f"{every.capitalize()}, generation is ahead of its twin in {ahead} and behind in {behind} of the {len(degraded)} "
-        "degraded conditions.",
+        f"{every.capitalize()}, generation is ahead of its twin in {ahead} and behind in {behind} of the "
+        f"{len(degraded)} degraded conditions.",
         "",
     ]
 
@@ -250,9 +251,9 @@ def circumstances(pairs: list[Pair], about: str) -> list[str]:
         "```",
         "",
         *([about, ""] if about else []),
-        f"Evaluated at commit {commits} on {platform.machine()}, {os.cpu_count()} cores, PyTorch {version('torch')} on the "
-        f"CPU, albumentations {version('albumentations')}; {minutes[0]:.0f} minutes for a generation with its three "
-        f"readouts, {minutes[1]:.0f} for a twin.",
+        f"Evaluated at commit {commits} on {platform.machine()}, {os.cpu_count()} cores, PyTorch {version('torch')} "
+        f"on the CPU, albumentations {version('albumentations')}; {minutes[0]:.0f} minutes for a generation with its "
+        f"three readouts, {minutes[1]:.0f} for a twin, two at a time on a machine with other work.",
         "",
     ]
 
