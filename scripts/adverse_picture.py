@@ -22,7 +22,7 @@ from gss.data.reading import read_image
 from gss.data.scenes import draw_scene
 
 SCENE = (360, 480)  # the size of a CamVid frame, at which it is degraded
-WIDTH = 144  # of a picture in the table, pixels
+WIDTH = 136  # of a picture in the table, pixels
 GAP, TITLE = 4, 18
 COLOURS = 128
 
