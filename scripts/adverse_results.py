@@ -173,8 +173,8 @@ def introduction(seeds: list[int]) -> list[str]:
         "",
         "CamVid val at 192x256: 101 photographs, each once as it is and once per kind and strength, 2525 in all; "
         f"{named}. mIoU in %, from one confusion matrix per condition; {spread}. The pixel twin is the same network "
-        "with the pixel head alone, trained on as many photographs. The last column is generation, `expected`, less the "
-        "twin of its seed.",
+        "with the pixel head alone, trained on as many photographs. The last column is generation, `expected`, less "
+        "the twin of its seed.",
         "",
     ]
 
@@ -199,7 +199,7 @@ def miou_table(pairs: list[Pair]) -> list[str]:
         cells = [with_spread([pair.miou(column, conditions) for pair in pairs]) for column in COLUMNS]
         lines.append(f"| {title} | {' | '.join(cells)} | {with_spread(differences(pairs, conditions), '+')} |")
     kept = [[pair.miou(column, degraded) / pair.miou(column, [CLEAN]) for pair in pairs] for column in COLUMNS]
-    lines.append(f"| of clean, that is | {' | '.join(map(with_spread, kept))} | |")
+    lines.append(f"| **all {len(degraded)}, share of clean** | {' | '.join(map(with_spread, kept))} | |")
     found = [differences(pairs, [condition]) for condition in degraded]
     ahead, behind = sum(min(one) > 0 for one in found), sum(max(one) < 0 for one in found)
     every = "with every seed" if len(pairs) > 1 else "with this seed"
@@ -253,7 +253,7 @@ def circumstances(pairs: list[Pair], about: str) -> list[str]:
         *([about, ""] if about else []),
         f"Evaluated at commit {commits} on {platform.machine()}, {os.cpu_count()} cores, PyTorch {version('torch')} "
         f"on the CPU, albumentations {version('albumentations')}; {minutes[0]:.0f} minutes for a generation with its "
-        f"three readouts, {minutes[1]:.0f} for a twin, two at a time on a machine with other work.",
+        f"three readouts, {minutes[1]:.0f} for a twin.",
         "",
     ]
 
