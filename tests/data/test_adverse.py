@@ -29,7 +29,9 @@ def build(write_split, label_space):
 
     def build(name="tiny", adverse=ALL, **changes):
         settings = {"size": (24, 32), "batch_size": 2, "num_workers": 0} | changes
-        return SegmentationDataModule(name, label_space, splits, augmentation=Augmentation(), adverse=adverse, **settings)
+        return SegmentationDataModule(
+            name, label_space, splits, augmentation=Augmentation(), adverse=adverse, **settings
+        )
 
     return build
 
@@ -113,7 +115,9 @@ def test_seeds_are_the_same_in_another_process_and_differ_by_every_word():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_graded(kind):
-    photographs = [scene(number=number) for number in range(12)]  # half of a dozen are blurred by a disc, half by a line
+    photographs = [
+        scene(number=number) for number in range(12)
+    ]  # half of a dozen are blurred by a disc, half by a line
     mild, plain, severe = (
         np.mean([changed(kind, strength, image, seed, (192, 256)) for seed, image in enumerate(photographs)])
         for strength in (1, 2, 3)
@@ -186,5 +190,7 @@ def test_what_is_not_known_is_said(changes, sentence):
 
 
 def test_photographs_of_a_condition_are_not_degraded_once_more():
-    with pytest.raises(ValueError, match=r"'a\.png' is a photograph of the condition 'fog' already.*data\.adverse=null"):
+    with pytest.raises(
+        ValueError, match=r"'a\.png' is a photograph of the condition 'fog' already.*data\.adverse=null"
+    ):
         ALL.pairs([Pair(Path("a.png"), None, "a", "fog")])

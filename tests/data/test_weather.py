@@ -69,9 +69,7 @@ def test_falling_covers_with_its_colour():
 
 def test_streaks_are_as_dense_and_long_at_any_size():
     layer = Layer(200, 0.1, 0.006)
-    cover = {
-        size: draw_layer(size, layer, 0.2, np.random.default_rng(0)).mean() for size in ((360, 480), (1024, 2048))
-    }
+    cover = {size: draw_layer(size, layer, 0.2, np.random.default_rng(0)).mean() for size in ((360, 480), (1024, 2048))}
     assert cover[360, 480] == pytest.approx(cover[1024, 2048], rel=0.15)
     thin = draw_layer((100, 100), Layer(200, 0.1, 0.003), 0.2, np.random.default_rng(0))  # a third of a pixel
     assert thin.max() < 0.35
