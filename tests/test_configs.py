@@ -75,6 +75,9 @@ LARGE = {  # built and run without numbers: shapes are checked, memory and time 
 }
 ELSEWHERE = {  # used by tests of another file
     "data/cityscapes_to_acdc": "tests/data/test_data_configs.py",
+    "data/adverse/drawn": "tests/data/test_data_configs.py",
+    "data/folder_adverse": "tests/commands/test_evaluate.py",
+    "data/camvid_adverse": "tests/test_adverse_results.py",
     "hardware/gpu": "tests/test_configs.py",
     "hardware/ddp": "tests/test_configs.py",
     "hardware/ddp_cpu": "tests/commands/test_processes.py",

@@ -6,10 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from boundary_reference import boundary_f_scores
 from gss.checkpoints import TrainedSegmenter
 from gss.configuration import instantiate
+from gss.data.adverse import Adverse
+from gss.data.reading import read_image, read_pair_labels
+from gss.data.transforms import evaluation_transform
 from gss.evaluate import evaluate
 from gss.train import train
 
@@ -27,11 +31,11 @@ def run_evaluate(compose_run, tiny_checkpoint, tmp_path):
     return run
 
 
-def counted(checkpoint, split, readout):
+def counted(checkpoint, split, readout, samples=None):
     """The same figures, from sets of pixels of the checkpoint's own predictions."""
     trained = TrainedSegmenter.load(checkpoint)
     data = instantiate(trained.config["data"]).dataset(split)
-    samples = [data[index] for index in range(len(data))]
+    samples = samples or [data[index] for index in range(len(data))]
     labels = torch.stack([sample["labels"] for sample in samples])
     with torch.no_grad():
         if readout == "ceiling":
@@ -196,3 +200,38 @@ def test_a_set_elsewhere_of_other_classes_is_refused(run_evaluate, tiny_scenes, 
     changed = elsewhere.replace("{_target_: gss.data.cityscapes.cityscapes_labels}", classes)
     with pytest.raises(ValueError, match=r"data\.elsewhere\.other must be another data set of the same classes"):
         run_evaluate(*OWN, *tiny_scenes, changed)
+
+
+@pytest.fixture
+def own_folder(tiny_checkpoint, tmp_path):
+    """Give the overrides of a folder with the three drawn scenes, and their pairs."""
+    trained = TrainedSegmenter.load(tiny_checkpoint)
+    pairs = instantiate(trained.config["data"]).pairs("val")
+    for number, pair in enumerate(pairs):
+        for folder, pixels in (
+            ("images", read_image(pair.image)),
+            ("labels", read_pair_labels(pair, trained.label_space)),
+        ):
+            (tmp_path / folder / "val").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / "val" / f"{number}.png")
+    names = ",".join(trained.label_space.names)
+    root = [f"data.root={tmp_path}", f"data.label_space.names=[{names}]", "data.size=[32,64]", "data.num_workers=0"]
+    return root, [pair._replace(name=str(number)) for number, pair in enumerate(pairs)], trained.label_space
+
+
+def test_a_folder_is_scored_in_drawn_conditions(run_evaluate, tiny_checkpoint, own_folder):
+    """Each photograph degraded by hand at its own size, reduced and predicted."""
+    root, pairs, label_space = own_folder
+    few = ["data.adverse.kinds=[night,noise]", "data.adverse.strengths=[1,3]"]
+    metrics = run_evaluate("data=folder_adverse", *root, *few)
+    assert set(metrics["conditions"]) == {"clean", "night-1", "night-3", "noise-1", "noise-3"}
+    for condition, found in metrics["conditions"].items():
+        samples = []
+        for pair in pairs:
+            image = Adverse().degrade(read_image(pair.image), pair._replace(condition=condition))
+            seen = evaluation_transform((32, 64))(image=image, mask=read_pair_labels(pair, label_space))
+            image, labels = torch.from_numpy(seen["image"]).permute(2, 0, 1) / 255, torch.from_numpy(seen["mask"])
+            samples.append({"image": image, "labels": labels.long()})
+        assert found["miou"] == pytest.approx(counted(tiny_checkpoint, "val", "expected", samples)["miou"])
+    assert metrics["conditions"]["clean"]["miou"] == pytest.approx(run_evaluate()["miou"])
+    assert len({found["aacc"] for found in metrics["conditions"].values()}) == 5

@@ -185,6 +185,7 @@ def test_every_data_set_can_be_composed_elsewhere_in_the_tree(tmp_path, name):
     given = ["+seed=0", "+max_steps=2", f"+paths.data={tmp_path}", f"+paths.outputs={tmp_path}"]
     needs = {
         "folder": ["root=own", "label_space.names=[a]"],
+        "folder_adverse": ["root=own", "label_space.names=[a]"],
         "mseg_test": ["label_space.dataset=voc2012"],
     }.get(name, [])
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -192,6 +193,20 @@ def test_every_data_set_can_be_composed_elsewhere_in_the_tree(tmp_path, name):
         away = compose(overrides=[f"+data@far.away={name}", *given, *(f"far.away.{key}" for key in needs)])
     resolved = [OmegaConf.to_container(node, resolve=True) for node in (at_home.data, away.far.away)]
     assert resolved[0] == resolved[1]
+
+
+def test_drawn_conditions_are_put_on_any_data_set_and_any_place(tmp_path, street_scenes, camvid_names):
+    own = [f"data.root={street_scenes}", "data.size=[32,64]"]
+    data = build("cityscapes", tmp_path, *own, "+data/adverse=drawn", "data.adverse.kinds=[fog]")
+    data.prepare_data()
+    assert [batch["condition"][0] for batch in data.val_dataloader()] == [
+        *["clean"] * 3, *["fog-1"] * 3, *["fog-2"] * 3, *["fog-3"] * 3,
+    ]  # fmt: skip
+    few = "data.elsewhere.drawn.adverse.strengths=[2]"
+    folder = [f"data.root={tmp_path}", f"data.label_space.names={camvid_names}"]
+    away = build("folder", tmp_path, *folder, "+data@data.elsewhere.drawn=camvid_adverse", few)
+    assert (away.adverse, away.elsewhere["drawn"].adverse.strengths) == (None, (2,))
+    assert build("camvid_adverse", tmp_path).adverse == away.elsewhere["drawn"].adverse.__class__()
 
 
 ORIGINS = {

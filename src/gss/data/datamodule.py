@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gss.data.adverse import Adverse
 from gss.data.cache.split import CachedSplit, open_cached
+from gss.data.checks import at_least, check_batches, check_elsewhere, checked_size
 from gss.data.dataset import Sample, SegmentationDataset
 from gss.data.loaders import Workers, build_loader
 from gss.data.pairs import Pair, PairSource
@@ -57,6 +59,7 @@ class SegmentationDataModule(L.LightningDataModule):
         cache: folder that `python -m gss.data cache` wrote, for decoded photographs and labels; None: the files.
         timeout: seconds that a batch may take before its worker is given up as stuck; 0 waits for ever.
         multiprocessing_context: how workers are started: fork, spawn or forkserver; None: the system's way.
+        adverse: conditions under which evaluation sees each photograph; None: as it is. Training never does.
 
     Raises:
         ValueError: a number is out of range, photographs of different sizes are to share a batch, or a data set
@@ -82,26 +85,28 @@ class SegmentationDataModule(L.LightningDataModule):
         cache: str | Path | None = None,
         timeout: float = 0.0,
         multiprocessing_context: str | None = None,
+        adverse: Adverse | None = None,
     ) -> None:
         """Check the numbers; no file is touched."""
         super().__init__()
         self.name = name
         self.label_space = label_space
         self.splits = dict(splits)
-        self.size = _checked_size(size)
+        self.size = checked_size(size)
         self.augmentation = augmentation
-        self.batch_size = _at_least(1, "batch_size", batch_size)
+        self.batch_size = at_least(1, "batch_size", batch_size)
         self.workers = Workers(num_workers, timeout, multiprocessing_context)
-        self.max_steps = _at_least(1, "max_steps", max_steps)
-        self.eval_batch_size = _at_least(1, "eval_batch_size", eval_batch_size)
-        self.seed = _at_least(0, "seed", seed)
+        self.max_steps = at_least(1, "max_steps", max_steps)
+        self.eval_batch_size = at_least(1, "eval_batch_size", eval_batch_size)
+        self.seed = at_least(0, "seed", seed)
         self.verify = verify
         self.root = root
         self.native = native
         self.elsewhere = dict(elsewhere or {})
+        self.adverse = adverse
         self.eval_split = "val"
-        _check_batches(native, eval_batch_size)
-        _check_elsewhere(self)
+        check_batches(native, eval_batch_size)
+        check_elsewhere(name, label_space, {key: other.label_space for key, other in self.elsewhere.items()})
         self.cache = cache
         self._pairs: dict[str, list[Pair]] = {}
         self._cached: dict[str, CachedSplit | None] = {}
@@ -171,13 +176,27 @@ class SegmentationDataModule(L.LightningDataModule):
             self._cached[split] = open_cached(self.cache, split, pairs, self.label_space, str(self.name))
         return self._cached[split]
 
-    def dataset(self, split: str, augment: bool = False, native: bool = False) -> SegmentationDataset:
-        """Give one split as a data set of samples: augmented at `size`, or as they are, at `size` or their own size."""
+    def evaluation_pairs(self, split: str) -> list[Pair]:
+        """List one split as evaluation visits it: each pair once, or once per condition of `adverse`."""
+        pairs = self.pairs(split)
+        return pairs if self.adverse is None else self.adverse.pairs(pairs)
+
+    def dataset(
+        self, split: str, augment: bool = False, native: bool = False, evaluated: bool = False
+    ) -> SegmentationDataset:
+        """Give one split as a data set of samples: augmented at `size`, or as they are, at `size` or their own size.
+
+        `evaluated`: as evaluation visits them, under the conditions of `adverse`, which begin from the files.
+        """
         if augment:
             transform = training_transform(self.size, self.augmentation)
         else:
             transform = native_transform() if native else evaluation_transform(self.size)
-        return SegmentationDataset(self.pairs(split), self.label_space, transform, self.seed, self.cached(split))
+        if evaluated and self.adverse:
+            pairs, cached, degrade = self.evaluation_pairs(split), None, self.adverse.degrade
+        else:
+            pairs, cached, degrade = self.pairs(split), self.cached(split), None
+        return SegmentationDataset(pairs, self.label_space, transform, self.seed, cached, degrade)
 
     def label_batches(self, split: str, batch_size: int = 16) -> Iterator[Tensor]:
         """Give the label maps of a split in order and un-augmented, (B, H, W) int64, [0, K) or 255.
@@ -221,7 +240,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def conditions(self, split: str) -> tuple[str, ...]:
         """Name the parts of a split that are scored by themselves, in alphabetical order; the same on every rank."""
-        return tuple(sorted({pair.condition for pair in self.pairs(split)} - {""}))
+        return tuple(sorted({pair.condition for pair in self.evaluation_pairs(split)} - {""}))
 
     def evaluated_conditions(self) -> dict[str, tuple[str, ...]]:
         """Name the conditions of each data set that validation visits, the own one first."""
@@ -240,7 +259,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def evaluation_loader(self, split: str) -> DataLoader[Sample]:
         """Build a loader that visits each pair exactly once over all ranks, at `size` or at native size."""
-        data = self.dataset(split, native=self.native)
+        data = self.dataset(split, native=self.native, evaluated=True)
         rank, world_size = self._place()
         shard = EvaluationShard(len(data), rank, world_size)
         return build_loader(data, shard, self.eval_batch_size, self.workers)
@@ -258,36 +277,3 @@ class SegmentationDataModule(L.LightningDataModule):
         task = self.trainer.state.fn if self.trainer else None
         splits = {"validate": (self.eval_split,), "test": ("test",), "predict": ()}
         return splits.get(task or "fit", ("train", self.eval_split))
-
-
-def _checked_size(size: Sequence[int]) -> tuple[int, int]:
-    """Refuse anything but two positive whole numbers."""
-    if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
-        raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
-    return size[0], size[1]
-
-
-def _check_batches(native: bool, eval_batch_size: int) -> None:
-    """Refuse batches of photographs that need not have one size."""
-    if native and eval_batch_size != 1:
-        raise ValueError(
-            f"eval_batch_size is {eval_batch_size}, but data.native=true serves photographs at their own sizes, one "
-            "at a time; mend data.eval_batch_size"
-        )
-
-
-def _check_elsewhere(data: SegmentationDataModule) -> None:
-    """Refuse data sets elsewhere whose classes are not those of the own one."""
-    for name, other in data.elsewhere.items():
-        if name == data.name or other.label_space.names != data.label_space.names:
-            raise ValueError(
-                f"data.elsewhere.{name} must be another data set of the same classes: '{data.name}' has "
-                f"{list(data.label_space.names)}, '{name}' has {list(other.label_space.names)}"
-            )
-
-
-def _at_least(least: int, name: str, value: int) -> int:
-    """Refuse anything but whole numbers from the smallest sensible one on."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}; mend data.{name}")
-    return value

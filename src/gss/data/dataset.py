@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import albumentations as A
@@ -47,6 +47,7 @@ class SegmentationDataset(Dataset[Sample]):
             and labels as large as they are.
         seed: of the augmentation.
         cached: the same pairs, decoded; None reads the files.
+        degrade: what happens to a photograph (H, W, 3) uint8 as it was read, before the transform; None: nothing.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class SegmentationDataset(Dataset[Sample]):
         transform: A.Compose,
         seed: int = 0,
         cached: CachedSplit | None = None,
+        degrade: Callable[[NDArray[np.uint8], Pair], NDArray[np.uint8]] | None = None,
     ) -> None:
         """Store the parts; nothing is read before an item is asked for."""
         self.pairs = pairs
@@ -63,6 +65,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self.cached = cached
+        self.degrade = degrade
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -77,6 +80,8 @@ class SegmentationDataset(Dataset[Sample]):
         draw = request if isinstance(request, Draw) else Draw(request, request)
         pair = self.pairs[draw.index]
         image, labels = self._read(pair) if self.cached is None else self.cached[draw.index]
+        if self.degrade is not None:
+            image = self.degrade(image, pair)
         self.transform.set_random_seed(draw_seed(self.seed, draw.number))
         seen = self.transform(image=image, mask=labels)
         return Sample(
