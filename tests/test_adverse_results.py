@@ -118,7 +118,7 @@ def trained(compose_run, tiny_network, tmp_path_factory):
             )
             blocks = random.integers(0, 12, (4, 5)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
             Image.fromarray(blocks).save(folder / f"camvid/{split}annot/{number}.png")
-    own = (*tiny_network, "data=camvid", f"data.root={folder / 'camvid'}", "data.size=[16,24]")
+    own = (*tiny_network, "data=camvid", f"data.root={folder / 'camvid'}", "data.size=[32,48]")
     prior = f"prior={folder / 'prior.safetensors'}"
     train(compose_run(folder / "prior", *own, "stage=prior", prior))
     kept = (*own, "stage=conditioning", "callbacks=default", "callbacks.panels=null", "max_steps=1")
@@ -158,7 +158,9 @@ def test_the_command_evaluates_both_once_and_writes_the_page(script, trained, co
     page = (tmp_path / "docs/results/camvid_adverse.md").read_text().splitlines()
     found = rows(page)
     clean = [
-        evaluate(compose_run(tmp_path / path.parts[-3], f"checkpoint={path}", name="evaluate"))["readouts"]
+        evaluate(compose_run(tmp_path / path.parts[-3], f"checkpoint={path}", "data=camvid", name="evaluate"))[
+            "readouts"
+        ]
         for path in (generation, twin)
     ]
     mious = [*(clean[0][readout]["miou"] for readout in READOUTS), clean[1]["pixel"]["miou"]]
