@@ -220,3 +220,44 @@ def test_the_pixel_twin_reads_pixels_and_nothing_else():
 def test_a_mistyped_readout_is_refused_with_those_there_are(segmenter):
     with pytest.raises(ValueError, match=r"readout='argmin' is not one of pixel, argmax, expected"):
         segmenter.check_readout("argmin")
+
+
+@pytest.mark.parametrize("readout", ["pixel", "argmax", "expected"])
+@pytest.mark.parametrize("size", [(64, 64), (38, 45)])
+def test_labels_asked_for_first_are_those_of_the_class_probabilities(segmenter, readout, size):
+    image = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        output = segmenter.network(image)
+        labels = segmenter.generate(output, readout).labels
+        class_probs = segmenter.generate(output, readout).class_probs
+    assert labels.shape == class_probs[:, 0].shape
+    assert labels.dtype == torch.int64
+    best, second = class_probs.topk(2, dim=1).values.unbind(1)
+    clear = best - second > 1e-5
+    assert labels[clear].equal(class_probs.argmax(1)[clear])
+
+
+def test_labels_of_patches_cost_no_class_probabilities(autoencoders):
+    segmenter = GenerativeSegmenter(network(autoencoders["patches"]), autoencoders["patches"]).eval()
+    generation = segmenter(torch.rand(1, 3, 64, 64))
+    assert generation.labels.shape == (1, 64, 64)
+    assert "class_probs" not in vars(generation)
+
+
+@pytest.mark.parametrize("change", [{"scale": 2}, {"native_probs": False}])
+def test_labels_are_read_off_class_probabilities_that_are_not_a_tokens_own(autoencoders, change):
+    plain = autoencoders["patches"]
+    changed = MaskigeAutoencoder(plain.transform, plain.tokenizer, plain.inverse, **change)
+    generation = GenerativeSegmenter(network(changed, changed.stride), changed).eval()(torch.rand(1, 3, 64, 64))
+    labels = generation.labels
+    assert labels.equal(generation.class_probs.argmax(1))
+
+
+def test_what_is_asked_for_later_is_made_as_it_would_have_been(segmenter):
+    """Without gradients, and in mixed precision where the network was."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        generation, again = (segmenter(torch.ones(1, 3, 64, 64), "expected") for _ in range(2))
+        made = again.class_probs
+    assert not generation.class_probs.requires_grad
+    assert generation.class_probs.equal(made)
+    assert generation.labels.equal(made.max(dim=1).indices)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,32 +20,43 @@ from gss.maskige.inverse import Inverse
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.networks.token_scores import TokenScores
-from gss.tokenizer.protocol import Decoded, Tokenizer
+from gss.tokenizer.protocol import CellClasses, Decoded, Tokenizer
 
 GENERATIVE_READOUTS = ("argmax", "expected")
 PIXEL_READOUT = "pixel"
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True)
 class Generation:
-    """A segmentation of a photograph.
+    """A segmentation of a photograph, of which each part is made when it is first asked for.
 
     Args:
-        class_probs: (B, K, H, W) float32, sums to 1 over K.
+        weigh: gives class_probs.
         show: gives the maskige; None for the pixel readout.
+        name: gives the labels where that costs less than class_probs; None: it does not.
     """
 
-    class_probs: Tensor
+    weigh: Callable[[], Tensor]
     show: Callable[[], Tensor] | None
+    name: Callable[[], Tensor] | None = None
+
+    @cached_property
+    def class_probs(self) -> Tensor:
+        """(B, K, H, W) float32, sums to 1 over K."""
+        return self.weigh()
 
     @cached_property
     def maskige(self) -> Tensor | None:
         """(B, 3, scale * H, scale * W) float32 in [0, 1] as generated; None for the pixel readout."""
         return None if self.show is None else self.show()
 
-    @property
+    @cached_property
     def labels(self) -> Tensor:
         """Likeliest class of each pixel: (B, H, W) int64 in [0, K)."""
+        if self.name is not None and "class_probs" not in vars(self):
+            return self.name()
         return self.class_probs.max(dim=1).indices  # several times faster than argmax on this layout
 
 
@@ -133,7 +145,25 @@ class MaskigeAutoencoder(nn.Module):
             """The part of the maskige (B, 3, scale * H, scale * W) that is not padding."""
             return decoded.maskige[..., : height * self.scale, : width * self.scale]
 
-        return Generation(class_probs[..., :height, :width], show)
+        return Generation(lambda: class_probs[..., :height, :width], show)
+
+    def generate(self, prior: TokenScores, readout: str, size: tuple[int, int]) -> Generation:
+        """What the scores of (B, h, w) cells show and say, by argmax or by expectation, cut to (H, W) `size`."""
+        device = prior.features.device
+        shown = cache(as_now(device, lambda: self.read(self.draw(prior, readout), size)))
+        cells, name = self.tokenizer.cell_classes, None
+        if cells is not None and self.native_probs and self.scale == 1:
+            name = as_now(device, partial(self._labels, prior, readout, size, cells))
+        return Generation(lambda: shown().class_probs, lambda: torch.as_tensor(shown().maskige), name)
+
+    def _labels(self, prior: TokenScores, readout: str, size: tuple[int, int], cells: CellClasses) -> Tensor:
+        """Labels (B, H, W) int64 in [0, K), without class_probs."""
+        if readout == "argmax":
+            classes = cells.likeliest[prior.likeliest()]
+        else:
+            classes = prior.likeliest_classes(cells.probs, cells.least, cells.most)
+        pixels = classes.unflatten(3, (self.stride, self.stride)).movedim(3, 2)  # (B, h, stride, w, stride)
+        return torch.as_tensor(pixels.flatten(3, 4).flatten(1, 2)[:, : size[0], : size[1]])
 
     @torch.no_grad()
     def code_class_probs(self) -> Tensor:
@@ -159,6 +189,19 @@ def token_stride(tokenizer_stride: int, scale: int) -> int:
     if scale < 1 or tokenizer_stride % scale:
         raise ValueError(f"maskige.scale={scale} must be a positive divisor of tokenizer.stride={tokenizer_stride}")
     return tokenizer_stride // scale
+
+
+def as_now(device: torch.device, make: Callable[[], Made]) -> Callable[[], Made]:
+    """Makes something later as it would be made now: with gradients or without, in the same precision."""
+    learns, mixed = torch.is_grad_enabled(), torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type)
+
+    def later() -> Made:
+        """Makes it."""
+        with torch.set_grad_enabled(learns), torch.autocast(device.type, dtype, enabled=mixed):
+            return make()
+
+    return later
 
 
 class GenerativeSegmenter(nn.Module):
@@ -214,10 +257,11 @@ class GenerativeSegmenter(nn.Module):
         """
         self.check_readout(readout)
         if readout == PIXEL_READOUT:
-            return Generation(output.pixel_logits.float().softmax(dim=1), None)
+            logits = output.pixel_logits
+            return Generation(lambda: logits.float().softmax(dim=1), None, lambda: logits.max(dim=1).indices)
         assert self.autoencoder is not None
         assert output.prior is not None
-        return self.autoencoder.read(self.autoencoder.draw(output.prior, readout), output.size)
+        return self.autoencoder.generate(output.prior, readout, output.size)
 
     def read_each(self, output: ConditioningOutput, readouts: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """class_probs (B, K, H, W) float32 of one output by each readout, made one after the other when asked for.

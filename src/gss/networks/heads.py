@@ -11,6 +11,7 @@ from gss.networks.folding import folded
 from gss.networks.token_scores import TokenScores
 from gss.networks.vocabulary import Vocabulary
 
+ALIGNED = 4  # rows of so many floats begin at whole words of 16 bytes: a sixth less time for their products
 STEP = 8.0  # a head's score moves with one step of Adam as it would with so many weights of a plain one
 
 
@@ -108,8 +109,9 @@ class ProductHead(TokenHead):
         self.pixel_gain: nn.Parameter | None = None
         self._kept: tuple[Tensor, Tensor] | None = None  # W, and the weight made of it
         if decoded is not None:
-            coarse = bilinear_adjoint(self.rows_of(decoded)).flatten(1)
-            self.register_buffer("coarse_codes", coarse, persistent=False)
+            coarse = bilinear_adjoint(self.rows_of(decoded)).flatten(2).mT.flatten(1)  # by neighbour, then class
+            filling = (0, -(channels + coarse.shape[1]) % ALIGNED)
+            self.register_buffer("coarse_codes", nn.functional.pad(coarse, filling), persistent=False)
             self.pixel_gain = nn.Parameter(torch.tensor(0.4 * STEP / decoded[0, 0].numel()))
 
     def forward(self, features: Tensor, class_scores: Tensor | None = None) -> TokenScores:
@@ -122,9 +124,11 @@ class ProductHead(TokenHead):
         weight, rows = self._weight(), features.movedim(1, -1)
         if self.pixel_gain is not None:
             assert class_scores is not None
-            around = nn.functional.pad(self.pixel_gain * class_scores, (1, 1, 1, 1), mode="replicate")
-            neighbours = nn.functional.unfold(around, 3).unflatten(2, rows.shape[1:3]).movedim(1, -1)
-            rows = torch.cat([rows, neighbours], dim=-1)
+            around = nn.functional.pad(self.pixel_gain * class_scores, (1, 1, 1, 1), mode="replicate").movedim(1, -1)
+            height, width = rows.shape[1:3]
+            neighbours = [around[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+            filling = rows.new_zeros(*rows.shape[:-1], weight.shape[1] - rows.shape[-1] - 9 * around.shape[-1])
+            rows = torch.cat([rows, *neighbours, filling], dim=-1)
         return TokenScores(rows, weight, self.bias, self.vocabulary)
 
     def _weight(self) -> Tensor:

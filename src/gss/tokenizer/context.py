@@ -61,6 +61,10 @@ class ContextDictionary(PatchDictionary):
         super().fit(maskiges, colours, ignore_colour, on_iteration)
         self.context = self._network(len(colours))
 
+    @property
+    def cell_classes(self) -> None:
+        """None, since neighbours have a say in what a cell shows."""
+
     def decode(self, tokens: Tensor) -> Decoded:
         """The dictionary's patches, corrected: (B, h, w) int64 in [0, V) to class_probs (B, K, H, W) float32."""
         return self._corrected(super().decode(tokens))

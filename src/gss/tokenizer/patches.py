@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gss.tokenizer.kmodes import kmodes
 from gss.tokenizer.patch_cost import cheapest_codes, mistake_weights, nearest_codes
 from gss.tokenizer.patch_counts import count_patches, patch_classes
-from gss.tokenizer.protocol import Decoded, Tokenizer, full_precision, shares_of
+from gss.tokenizer.protocol import CellClasses, Decoded, Tokenizer, full_precision, shares_of
 
 
 class PatchDictionary(Tokenizer):
@@ -41,6 +41,8 @@ class PatchDictionary(Tokenizer):
     mistake_weights: Tensor
     codes: Tensor
     showing: Tensor
+    least: Tensor
+    most: Tensor
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class PatchDictionary(Tokenizer):
         self.count_power, self.class_balance, self.seed = count_power, class_balance, seed
         for name in ("class_probs", "log_frequency", "colours", "ignore_colour", "mistake_weights"):
             self.register_buffer(name, torch.empty(0))
-        for name in ("codes", "showing"):
+        for name in ("codes", "showing", "least", "most"):
             self.register_buffer(name, torch.empty(0), persistent=False)
 
     def fit(
@@ -158,6 +160,11 @@ class PatchDictionary(Tokenizer):
         by_class = self.showing.split(self._num_showing)
         return [(tokens, self.class_probs[tokens, k].flatten(1)) for k, tokens in enumerate(by_class)]
 
+    @property
+    def cell_classes(self) -> CellClasses | None:
+        """The patches themselves."""
+        return CellClasses(self.class_probs, self.codes, self.least, self.most)
+
     def decode_mixed(self, mixed: Tensor) -> Decoded:
         """Class distributions averaged over patches: (B, K * stride^2, h, w) float32.
 
@@ -188,11 +195,14 @@ class PatchDictionary(Tokenizer):
     def _settle(self) -> None:
         """Keeps what follows from the distributions.
 
-        Of each code the likeliest class at each pixel, (V, stride^2) int64, against which patches are held; of each
-        class in turn the codes that show it anywhere, (R,) int64.
+        Of each code the likeliest class at each pixel, (V, stride^2) int64, against which patches are held, and the
+        least and largest probability of each class, (K, V) float32; of each class in turn the codes that show it
+        anywhere, (R,) int64.
         """
         self.codes = self.class_probs.argmax(1).flatten(1)
-        classes, self.showing = (self.class_probs.flatten(2).amax(dim=2).T > 0).nonzero(as_tuple=True)
+        least, most = self.class_probs.flatten(2).aminmax(dim=2)
+        self.least, self.most = least.T.contiguous(), most.T.contiguous()
+        classes, self.showing = (self.most > 0).nonzero(as_tuple=True)
         self._num_showing: list[int] = classes.bincount(minlength=self.class_probs.shape[1]).tolist()
 
     def _load_from_state_dict(self, state_dict: MutableMapping[str, Any], prefix: str, *args: Any) -> None:

@@ -53,6 +53,23 @@ class Reconstruction:
     class_scores: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class CellClasses:
+    """What each token shows, where a cell's class probabilities depend on its own token alone.
+
+    Args:
+        probs: (V, K, stride, stride) float32, sums to 1 over K.
+        likeliest: (V, stride^2) int64, the likeliest class at each pixel.
+        least: (K, V) float32, the least probability of each class within the cell.
+        most: (K, V) float32, the largest.
+    """
+
+    probs: Tensor
+    likeliest: Tensor
+    least: Tensor
+    most: Tensor
+
+
 class Tokenizer(nn.Module, ABC):
     """Turns a maskige into tokens and tokens into a maskige.
 
@@ -87,6 +104,11 @@ class Tokenizer(nn.Module, ABC):
         A block is its tokens (R,) int64, or None for all, and their entries (R, C_i) float32.
         """
         return [(None, self.code_table)]
+
+    @property
+    def cell_classes(self) -> CellClasses | None:
+        """What each token shows by itself, from which labels can be had without a picture; None: not so simple."""
+        return None
 
     @abstractmethod
     def decode_mixed(self, mixed: Tensor) -> Decoded:
