@@ -121,15 +121,15 @@ class ProductHead(TokenHead):
             features: (B, channels, h, w) float.
             class_scores: (B, K, h, w) float, a bilinear pixel head's scores at the token grid, where they count.
         """
-        weight, rows = self._weight(), features.movedim(1, -1)
+        weight, columns = self._weight(), features
         if self.pixel_gain is not None:
             assert class_scores is not None
-            around = nn.functional.pad(self.pixel_gain * class_scores, (1, 1, 1, 1), mode="replicate").movedim(1, -1)
-            height, width = rows.shape[1:3]
-            neighbours = [around[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
-            filling = rows.new_zeros(*rows.shape[:-1], weight.shape[1] - rows.shape[-1] - 9 * around.shape[-1])
-            rows = torch.cat([rows, *neighbours, filling], dim=-1)
-        return TokenScores(rows, weight, self.bias, self.vocabulary)
+            height, width = features.shape[2:]
+            around = nn.functional.pad(self.pixel_gain * class_scores, (1, 1, 1, 1), mode="replicate")
+            neighbours = [around[:, :, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+            filling = weight.shape[1] - features.shape[1] - 9 * class_scores.shape[1]
+            columns = torch.cat([features, *neighbours, features.new_zeros(len(features), filling, height, width)], 1)
+        return TokenScores(columns.movedim(1, -1), weight, self.bias, self.vocabulary)
 
     def _weight(self) -> Tensor:
         """One row per token, (R, channels) float32 and the coarse codes beside it.
