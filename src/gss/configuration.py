@@ -6,7 +6,7 @@ import netrc
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra.utils
 from hydra.errors import InstantiationException
@@ -71,15 +71,33 @@ def instantiate_each(nodes: Mapping[str, Any] | None) -> list[Any]:
     return [instantiate(node) for node in (nodes or {}).values() if node is not None]
 
 
-def without_cache(settings: Any) -> Any:
+def _without_cache(settings: Any) -> Any:
     """The settings of a data set without its caches: they are of the machine that trained, not of the data.
 
     Args:
         settings: plain data, as a checkpoint or an artefact keeps it.
     """
     if isinstance(settings, Mapping):
-        return {key: None if key == "cache" else without_cache(value) for key, value in settings.items()}
+        return {key: None if key == "cache" else _without_cache(value) for key, value in settings.items()}
     return settings
+
+
+def visited_data(given: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The settings of the data set that a command visits.
+
+    Args:
+        given: on the command line: all settings of a data set (`data=NAME`), or some to change (`+data/adverse=drawn`).
+        own: of the data set that the weights came from, as plain data; None where that is not known.
+
+    Returns:
+        those given, else `own` with what is given changed and without its caches; None where neither says enough.
+    """
+    if given and "_target_" in given:
+        return dict(given)
+    if own is None:
+        return None
+    merged = OmegaConf.to_container(OmegaConf.merge(_without_cache(own), given or {}))
+    return cast(dict[str, Any], merged)
 
 
 def _check_target(target: str) -> None:

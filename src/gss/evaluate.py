@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gss.command_line import is_first_process, run
-from gss.configuration import instantiate, to_plain, without_cache
+from gss.configuration import instantiate, to_plain, visited_data
 
 MODES = ("segmentation", "reconstruction")
 HEADLINE = ("miou", "macc", "aacc", "ceiling", "boundary_f3", "boundary_iou", "ece", "nll", "brier", "auroc", "aupr")
@@ -93,12 +93,12 @@ def _reconstruction(config: DictConfig) -> dict[str, Any]:
 
 def _data(config: DictConfig, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings of the data set to score on: those of the command line, else those that the weights came from."""
-    data: Mapping[str, Any] | None = to_plain(config).get("data") or without_cache(trained_on)
+    data = visited_data(to_plain(config).get("data"), trained_on)
     if data is None:
         raise ValueError(f"prior={config.prior} does not say on which data it was made, as older ones: give data=NAME")
     if config.root is not None:
         data = _at_root(data, (trained_on or data).get("root"), str(Path(config.root).absolute()))
-    return dict(data)
+    return data
 
 
 def _report(metrics: Mapping[str, Any], name: str, what: str, folder: Path) -> None:

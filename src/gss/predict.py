@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gss.command_line import run
-from gss.configuration import instantiate, to_plain
+from gss.configuration import instantiate, to_plain, visited_data
 
 
 def predict(config: DictConfig) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _submission(config: DictConfig) -> dict[str, Any]:
     trained = TrainedSegmenter.load(config.checkpoint)
     plain = to_plain(config)
     inference = trained.inference(plain["inference"])
-    datamodule = instantiate(plain.get("data") or trained.config["data"])
+    datamodule = instantiate(visited_data(plain.get("data"), trained.config["data"]))
     photographs = [pair.image for pair in datamodule.pairs(config.split)]
     target = Path(config.output) / f"{config.submission}_{config.split}.zip"
     predict_submission(trained, photographs, config.submission, target, config.readout, config.device, inference)

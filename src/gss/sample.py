@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gss.command_line import run
-from gss.configuration import instantiate, to_plain, without_cache
+from gss.configuration import instantiate, to_plain, visited_data
 
 
 def sample(config: DictConfig) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def sample(config: DictConfig) -> dict[str, Any]:
     _check_numbers(config)
     plain, output = to_plain(config), Path(config.output)
     prior = LabelPrior.load(config.prior, config.device)
-    datamodule = instantiate(plain.get("data") or without_cache(prior.data))
+    datamodule = instantiate(visited_data(plain.get("data"), prior.data))
     prior.check_matches(datamodule.label_space, datamodule.size)
     erased = prior.erased(list(config.region))
     drawing = Drawing(config.steps, config.temperature, config.randomness)

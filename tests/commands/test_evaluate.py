@@ -54,6 +54,13 @@ def counted(checkpoint, split, readout, samples=None):
     return {**overall, "boundary_f3": np.nanmean(outlines), "per_class": per_class}
 
 
+def test_drawn_conditions_are_put_on_the_checkpoints_own_data(run_evaluate):
+    drawn = ["+data/adverse=drawn", "data.adverse.kinds=[noise]", "data.adverse.strengths=[3]"]
+    conditions = run_evaluate(*drawn)["conditions"]
+    assert list(conditions) == ["clean", "noise-3"]
+    assert conditions["clean"]["miou"] == run_evaluate()["miou"] != conditions["noise-3"]["miou"]
+
+
 @pytest.mark.parametrize("readout", ["argmax", "expected", "pixel"])
 def test_figures_equal_an_independent_count(run_evaluate, tiny_checkpoint, readout):
     metrics, expected = run_evaluate(f"readout={readout}"), counted(tiny_checkpoint, "val", readout)
