@@ -1,6 +1,7 @@
 """Trains camvid_cpu, its pixel twin and what each choice changes, evaluates them, and writes docs/results/camvid.md.
 
     python scripts/camvid_results.py [--jobs 2] [--seeds 0 1 2] [--ablation-steps 800] [--output outputs/camvid_results]
+    python scripts/camvid_results.py --experiment camvid_full --ablation-seeds --jobs 6   # docs/results/camvid_full.md
 
 Runs that are finished already are not repeated, so the command can be interrupted and called again.
 """
@@ -21,29 +22,32 @@ from pathlib import Path
 from typing import Any
 
 GENERATION, TWIN = "generation", "pixel twin"
-RUNS = {GENERATION: "experiment=camvid_cpu", TWIN: "experiment=camvid_cpu_pixel"}
 ABLATION = {  # one choice of the generation's recipe changed at a time; the first two are the recipes themselves
-    "generation as above": RUNS[GENERATION],
-    "pixel twin as above": RUNS[TWIN],
-    "sub-pixel twin": f"{RUNS[TWIN]} head=pixel_subpixel",
-    "no pixel evidence in the token head": f"{RUNS[GENERATION]} head.pixel_evidence=false",
-    "free head": f"{RUNS[GENERATION]} head=free",
-    "soft posterior": f"{RUNS[GENERATION]} stage.posterior.name=soft",
-    "label smoothing over neighbouring tokens": f"{RUNS[GENERATION]} stage.posterior.name=smoothed",
-    "focal weighting, gamma 2": f"{RUNS[GENERATION]} stage.focal=2.0",
-    "label loss through the expected decoding, 0.3": f"{RUNS[GENERATION]} stage.label_weight=0.3",
-    "ignored pixels masked, not filled": f"{RUNS[GENERATION]} stage.ignore_policy=masked",
-    "all classes weighted alike": f"{RUNS[GENERATION]} stage.class_balance=0.0",
-    "pixel twin, all classes weighted alike": f"{RUNS[TWIN]} stage.class_balance=0.0",
-    "released weights of the losses, 0.8 and 0.2": f"{RUNS[GENERATION]} stage.token_weight=0.8 stage.pixel_weight=0.2",
+    "generation as above": (GENERATION, ""),
+    "pixel twin as above": (TWIN, ""),
+    "sub-pixel twin": (TWIN, "head=pixel_subpixel"),
+    "no pixel evidence in the token head": (GENERATION, "head.pixel_evidence=false"),
+    "free head": (GENERATION, "head=free"),
+    "soft posterior": (GENERATION, "stage.posterior.name=soft"),
+    "label smoothing over neighbouring tokens": (GENERATION, "stage.posterior.name=smoothed"),
+    "focal weighting, gamma 2": (GENERATION, "stage.focal=2.0"),
+    "label loss through the expected decoding, 0.3": (GENERATION, "stage.label_weight=0.3"),
+    "ignored pixels masked, not filled": (GENERATION, "stage.ignore_policy=masked"),
+    "all classes weighted alike": (GENERATION, "stage.class_balance=0.0"),
+    "pixel twin, all classes weighted alike": (TWIN, "stage.class_balance=0.0"),
+    "released weights of the losses, 0.8 and 0.2": (GENERATION, "stage.token_weight=0.8 stage.pixel_weight=0.2"),
 }
 FIGURES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc", "boundary_f3": "boundary F, 3 px"}
-TARGET = Path("docs/results/camvid.md")
+PAGES = {  # of experiments: file in docs/results, title, size
+    "camvid_cpu": ("camvid.md", "CamVid on two CPU cores", "192x256"),
+    "camvid_full": ("camvid_full.md", "CamVid at full size on a GPU", "360x480"),
+}
 
 
 def main() -> None:
     """Runs what is missing, then writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", choices=PAGES, default="camvid_cpu", help="its twin is NAME_pixel")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ablation-seeds", type=int, nargs="*", default=[0], help="none: no ablation")
@@ -51,25 +55,27 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/camvid_results"))
     arguments = parser.parse_args()
     output, prior = arguments.output.absolute(), arguments.output.absolute() / "prior.safetensors"
+    runs = {GENERATION: f"experiment={arguments.experiment}", TWIN: f"experiment={arguments.experiment}_pixel"}
     if not prior.is_file():
-        command("gss.train", f"stage=prior experiment=camvid_cpu prior={prior}", output / "prior", 1)
+        command("gss.train", f"stage=prior {runs[GENERATION]} prior={prior}", output / "prior", 1)
     steps = f"max_steps={arguments.ablation_steps} val_every={arguments.ablation_steps}"
-    jobs = {(name, seed): f"{words} seed={seed}" for seed in arguments.seeds for name, words in RUNS.items()}
+    jobs = {(name, seed): f"{words} seed={seed}" for seed in arguments.seeds for name, words in runs.items()}
     for seed in arguments.ablation_seeds:
-        jobs |= {(name, seed): f"{words} {steps} seed={seed}" for name, words in ABLATION.items()}
+        jobs |= {(name, seed): f"{runs[run]} {words} {steps} seed={seed}" for name, (run, words) in ABLATION.items()}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         done = list(
             pool.map(lambda job: run(output / folder_name(*job[0]), job[1], prior, arguments.jobs), jobs.items())
         )
     results = dict(zip(jobs, done, strict=True))
-    for name in RUNS:  # now that nothing else runs
+    for name in runs:  # now that nothing else runs
         first = (name, arguments.seeds[0])
         results[first]["seconds"] = measure_seconds(output / folder_name(*first))
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    page = [*main_tables(results, arguments.seeds, arguments.jobs)]
+    target = Path("docs/results") / PAGES[arguments.experiment][0]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    page = [*main_tables(results, runs, arguments)]
     page += ablation_table(results, arguments.ablation_seeds, arguments.ablation_steps)
-    TARGET.write_text("\n".join(page))
-    print(TARGET.read_text())
+    target.write_text("\n".join(page))
+    print(target.read_text())
 
 
 def run(folder: Path, overrides: str, prior: Path, jobs: int) -> dict[str, Any]:
@@ -117,8 +123,11 @@ def measure_seconds(folder: Path, repeats: int = 25) -> dict[str, float]:
     return {readout: statistics.median(values[3:]) for readout, values in times.items()}
 
 
-def main_tables(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], jobs: int) -> list[str]:
+def main_tables(
+    results: dict[tuple[str, int], dict[str, Any]], runs: dict[str, str], arguments: argparse.Namespace
+) -> list[str]:
     """Overall scores with spread, and IoU per class, means over the seeds."""
+    seeds, (_, title, size) = arguments.seeds, PAGES[arguments.experiment]
     rows = {
         "generation, `argmax`": (GENERATION, "argmax"),
         "generation, `expected`": (GENERATION, "expected"),
@@ -127,18 +136,18 @@ def main_tables(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int]
     }
     first = results[GENERATION, seeds[0]]
     lines = [
-        "# CamVid on two CPU cores",
+        f"# {title}",
         "",
-        f"CamVid val (101 photographs) at 192x256, seeds {', '.join(map(str, seeds))}, last checkpoint, from random "
+        f"CamVid val (101 photographs) at {size}, seeds {', '.join(map(str, seeds))}, last checkpoint, from random "
         "initialisation. Figures in %, from one confusion matrix (and one count of boundaries) over the split; mean, "
         "standard deviation and each seed. The pixel twin is the same network with the pixel head alone, trained on "
         "as many photographs. The ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is "
         f"{first['ceiling']:.1%} mIoU.",
         "",
         "```bash",
-        "python -m gss.train stage=prior experiment=camvid_cpu",
-        *(f"python -m gss.train stage=conditioning {words} seed=0   # and the other seeds" for words in RUNS.values()),
-        "python scripts/camvid_results.py   # all of it, and this page",
+        f"python -m gss.train stage=prior {runs[GENERATION]}",
+        *(f"python -m gss.train stage=conditioning {words} seed=0   # and the other seeds" for words in runs.values()),
+        f"python scripts/camvid_results.py --{runs[GENERATION].replace('=', ' ')}   # all of it, and this page",
         "```",
         "",
         f"| readout | {' | '.join(FIGURES.values())} | training, min | s / image |",
@@ -159,11 +168,19 @@ def main_tables(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int]
     return [
         *lines,
         "",
-        f"Measured on {platform.machine()}, {os.cpu_count()} cores, PyTorch {version('torch')} on the CPU, {jobs} "
-        "trainings at a time (the minutes are those of a training with its share of the cores); seconds per image "
-        "afterwards, with all of them. What was learnt on the way: [camvid_notes.md](camvid_notes.md).",
+        f"Trained on {device_name(arguments.experiment)}, {platform.machine()}, {os.cpu_count()} cores, PyTorch "
+        f"{version('torch')}, {arguments.jobs} trainings at a time (the minutes are those of a training with its "
+        "share); seconds per image afterwards, on all cores of the CPU. What was learnt on the way: "
+        "[camvid_notes.md](camvid_notes.md).",
         "",
     ]
+
+
+def device_name(experiment: str) -> str:
+    """What the experiment trains on."""
+    import torch
+
+    return torch.cuda.get_device_name() if "GPU" in PAGES[experiment][1] else "the CPU"
 
 
 def ablation_table(results: dict[tuple[str, int], dict[str, Any]], seeds: list[int], steps: int) -> list[str]:

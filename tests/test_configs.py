@@ -48,6 +48,8 @@ TRAINED = {
     "experiment": [
         "camvid_cpu",
         "camvid_cpu_pixel",
+        "camvid_full",
+        "camvid_full_pixel",
         "camvid_ceiling_stride4",
         "camvid_ceiling_stride8",
         "camvid_ceiling_context",
@@ -266,7 +268,7 @@ def test_drawn_scenes_need_nothing(compose_run, tiny_network, tmp_path):
 @pytest.mark.parametrize("option", TRAINED["experiment"])
 def test_experiments_train(compose_run, tiny_network, tmp_path, photographs, street_scenes, option):
     if option.startswith("camvid"):
-        data = [f"data.root={photographs / 'camvid'}", "data.size=[32,64]"]
+        data = [f"data.root={photographs / 'camvid'}", "data.size=[32,64]", "hardware=cpu"]
     else:
         data = [f"data.root={street_scenes}", "data.size=[32,64]", "data.splits.train.size=[64,128]"]
         data += ["data.splits.train.num_scenes=6", "data.splits.val.num_scenes=3"]
