@@ -1,8 +1,9 @@
 """Photograph to labels: generation through tokens against the pixel twin.
 
-The networks are those of experiment=camvid_cpu and experiment=camvid_cpu_pixel, the dictionary is fitted to drawn
-labels. The network learns from those scenes for a moment, since how many classes `expected` has to average depends on
-how sure it is: random weights are sure everywhere, of the commonest class.
+The networks are those of experiment=camvid_cpu and experiment=camvid_cpu_pixel, whose backbone is the smallest that is
+configured, and the same with the default backbone. The dictionary is fitted to drawn labels. The network learns from
+those scenes for a moment, since how many classes `expected` has to average depends on how sure it is: random weights are
+sure everywhere, of the commonest class.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ from gss.targets import TokenTargets
 NUM_SCENES = 24  # enough distinct patches for 1024 codes
 STEPS, SCENES_PER_STEP, LEARNING_RATE = 40, 4, 2e-3
 BAR = 1 / 1.15  # at most 15 % more than the twin's time
+BACKBONES = {"generation": (), "generation_resnet18": ("backbone=resnet18", "backbone.pretrained=false")}
 
 
 def measure(effort: Effort) -> list[Row]:
-    """Both generative readouts on one photograph, each against the twin."""
-    config, twin_config = experiment("camvid_cpu"), experiment("camvid_cpu_pixel")
+    """Both generative readouts on one photograph, each against the twin, for every backbone."""
+    return [row for name, overrides in BACKBONES.items() for row in _measure(name, overrides, effort)]
+
+
+def _measure(name: str, overrides: tuple[str, ...], effort: Effort) -> list[Row]:
+    config, twin_config = experiment("camvid_cpu", *overrides), experiment("camvid_cpu_pixel", *overrides)
     classes = label_space(config)
     images, labels = drawn_scenes(NUM_SCENES, tuple(config["data"]["size"]), classes.names)
     torch.manual_seed(0)
@@ -39,7 +45,7 @@ def measure(effort: Effort) -> list[Row]:
         _assert_alike(generator, twin, image)
         return [
             time_in_turn(
-                f"generation_{readout}",
+                f"{name}_{readout}",
                 partial(_labels, generator, image, readout),
                 partial(_labels, twin, image, PIXEL_READOUT),
                 BAR,
