@@ -2,8 +2,8 @@
 
 The networks are those of experiment=camvid_cpu and experiment=camvid_cpu_pixel, whose backbone is the smallest that is
 configured, and the same with the default backbone. The dictionary is fitted to drawn labels. The network learns from
-those scenes for a moment, since how many classes `expected` has to average depends on how sure it is: random weights are
-sure everywhere, of the commonest class.
+those scenes for a moment, since how many classes `expected` averages depends on how sure it is: random weights are sure
+everywhere, of the commonest class.
 """
 
 from __future__ import annotations
