@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import sys
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from gss.assembly import build_segmenter
 from gss.configuration import to_plain
 from gss.stages.execution import prepare_network
+from gss.stages.training import build_trainer
 
 
 class Losses(Callback):
@@ -111,3 +113,17 @@ def test_both_stages_take_two_steps_in_mixed_precision(run_tiny, tmp_path, stage
     assert len(watch.losses) == (4 if stage == "prior" else 2)  # the tokenizer, then the inverse
     assert all(math.isfinite(loss) for loss in watch.losses)
     assert 0 <= run.figures["objective"] <= 1
+
+
+def test_what_lightning_says_is_printed_once(compose_tiny, tmp_path, monkeypatch):
+    printed = []
+    handler = logging.Handler()
+    handler.emit = printed.append
+    for name in (None, "lightning"):  # in a command Hydra gives the root one, then Lightning comes with its own
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "propagate", True)
+    build_trainer(to_plain(compose_tiny(tmp_path, "stage=prior")), [], [])
+    printed.clear()
+    logging.getLogger("lightning.pytorch").info("once")
+    assert [record.getMessage() for record in printed] == ["once"]

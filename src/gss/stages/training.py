@@ -65,6 +65,7 @@ def build_trainer(
         raise ValueError(f"hardware.accumulate_grad_batches must be a whole number of at least 1, got {batches}")
     if hardware["accelerator"] == "gpu" and not torch.cuda.is_available():
         raise ValueError("hardware.accelerator=gpu, but no CUDA device was found: choose hardware=cpu")
+    _print_lines_once()
     return L.Trainer(
         **hardware,
         max_steps=config.get("max_steps", -1),
@@ -81,6 +82,12 @@ def build_trainer(
         default_root_dir=config["paths"]["run"],
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
+
+
+def _print_lines_once() -> None:
+    """Leaves Lightning's lines to the root logger where that prints, as a command's does: both would print each."""
+    if logging.getLogger().handlers:
+        logging.getLogger("lightning").handlers.clear()
 
 
 def fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, resume: str | None) -> Path | None:
