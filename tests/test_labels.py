@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from gss.labels import IGNORE, LabelSpace, default_colours
+from gss.labels import IGNORE, LabelSpace, check_same_classes, default_colours
 
 SPACE = LabelSpace(
     names=("road", "car"),
@@ -77,3 +77,18 @@ def test_a_wrong_class_list_is_one_sentence_with_the_key(arguments, message):
 def test_a_table_that_leaves_the_classes_is_refused():
     with pytest.raises(ValueError, match="file id 9 maps to 2, but train ids are 0 to 1 or 255"):
         LabelSpace(SPACE.names, SPACE.colours, {9: 2})
+
+
+@pytest.mark.parametrize(
+    ("names", "difference"),
+    [
+        (["road", "car", "sky"], "knows 3 .* has 3, .*class 1 is 'sky' in the former and 'car' in the latter"),
+        (["road", "sky"], "knows 3 .* has 2, .*class 2 is 'car' in the former and missing in the latter"),
+        (["road", "sky", "car", "bus"], "knows 3 .* has 4, .*class 3 is missing in the former and 'bus' in the latter"),
+    ],
+)
+def test_other_classes_are_refused_with_the_first_that_differs(names, difference):
+    known = ["road", "sky", "car"]
+    check_same_classes("the checkpoint", known, "data=folder", tuple(known))
+    with pytest.raises(ValueError, match=difference):
+        check_same_classes("the checkpoint", known, "data=folder", names)

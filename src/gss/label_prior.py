@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gss.artefact import TOKEN_MODEL, PriorArtefact
 from gss.assembly import fill, load_autoencoder
-from gss.labels import IGNORE, LabelSpace
+from gss.labels import IGNORE, LabelSpace, check_same_classes
 from gss.pipeline import MaskigeAutoencoder
 from gss.token_grids import cell_pixels, decode_map, encode_map
 from gss.token_model import build_token_model
@@ -80,8 +80,7 @@ class LabelPrior:
         Raises:
             ValueError: naming both values.
         """
-        if label_space.names != self.classes:
-            raise ValueError(f"the artefact knows the classes {list(self.classes)}, the data {list(label_space.names)}")
+        check_same_classes("the artefact", self.classes, "the data set", label_space.names)
         if tuple(size) != self.size:
             raise ValueError(
                 f"the token model knows label maps of {self.size[0]}x{self.size[1]} pixels, but data.size is "

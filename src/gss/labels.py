@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any, Self
 
 import numpy as np
@@ -182,6 +183,29 @@ def _check_table(table: Mapping[int, int], num_classes: int) -> None:
                 f"file id {raw} maps to {train}, but train ids are 0 to {num_classes - 1} or {IGNORE}; "
                 "mend the table raw_to_train"
             )
+
+
+def check_same_classes(source: str, known: Sequence[str], data: str, names: Sequence[str]) -> None:
+    """Refuses data of other classes, or of another order of them, than a network or an artefact was made for.
+
+    Args:
+        source: what the message calls the latter.
+        known: its class names.
+        data: what the message calls the data.
+        names: their class names.
+
+    Raises:
+        ValueError: with how many classes both have, and the first that differs.
+    """
+    if list(known) == list(names):
+        return
+    pairs = zip_longest(known, names)
+    place, (first, second) = next((place, pair) for place, pair in enumerate(pairs) if pair[0] != pair[1])
+    ours, theirs = ("missing" if name is None else repr(name) for name in (first, second))
+    raise ValueError(
+        f"{source} knows {len(known)} classes and {data} has {len(names)}, but they must be the same: class {place} is "
+        f"{ours} in the former and {theirs} in the latter; give data of the classes that it was trained on"
+    )
 
 
 def brief_ids(ids: Sequence[int], limit: int = 12) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from gss.callbacks.progress import StepProgress
 from gss.checkpoints import TrainedSegmenter
 from gss.data.datamodule import SegmentationDataModule
+from gss.labels import check_same_classes
 from gss.metrics import Scores
 from gss.scoreboard import Scoreboard, Tally, harmonic_mean
 from gss.stages.conditioning import ConditioningStage
@@ -39,7 +40,9 @@ def evaluate_segmenter(
     Raises:
         ValueError: if the classes or the readout do not fit the checkpoint, or the data are at fault.
     """
-    check_classes("the checkpoint", trained.label_space.names, datamodule)
+    check_same_classes(
+        "the checkpoint", trained.label_space.names, f"data={datamodule.name}", datamodule.label_space.names
+    )
     chosen = trained.readout(readout)
     datamodule.eval_split = split
     prepare_network(trained.segmenter.network, config["hardware"])
@@ -101,19 +104,6 @@ def with_others(
     headlines = [math.nan if figures[headline] is None else figures[headline] for figures in (own, *others)]
     datasets = {board.name: figures for board, figures in zip(boards[1:], others, strict=True)}
     return {**own, "datasets": datasets, "harmonic_mean": or_none(harmonic_mean(headlines))}
-
-
-def check_classes(source: str, known: Sequence[str], datamodule: SegmentationDataModule) -> None:
-    """Refuses data of other classes than those that a file, called `source` in the message, was made for.
-
-    Raises:
-        ValueError: with both lists of names.
-    """
-    if list(datamodule.label_space.names) != list(known):
-        raise ValueError(
-            f"{source} knows the classes {list(known)}, "
-            f"but data={datamodule.name} has {list(datamodule.label_space.names)}"
-        )
 
 
 def plain_scores(result: Scores) -> dict[str, Any]:

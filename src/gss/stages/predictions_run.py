@@ -13,7 +13,7 @@ from gss.assembly import describe_prior, restore_segmenter
 from gss.callbacks.checkpoint_io import AtomicCheckpointIO
 from gss.checkpoints import read_checkpoint
 from gss.inverse_exchange import READING, exchange_inverse, with_inverse
-from gss.labels import LabelSpace
+from gss.labels import check_same_classes
 from gss.pipeline import MaskigeAutoencoder
 from gss.stages.phases import PredictionsPhase
 from gss.stages.prior import PriorStage
@@ -49,7 +49,8 @@ def run_on_predictions(config: Mapping[str, Any], parts: RunParts, trainer: L.Tr
             f"{config['maskige']['max_steps']}: give at least 1"
         )
     checkpoint, space = _generative_checkpoint(config["checkpoint"]), parts.datamodule.label_space
-    _check_classes(checkpoint, space)
+    known = checkpoint["gss"]["label_space"]["names"]
+    check_same_classes("the checkpoint", known, f"data={parts.datamodule.name}", space.names)
     segmenter, readout = restore_segmenter(checkpoint), checkpoint["gss"]["config"]["stage"]["readout"]
     assert segmenter.autoencoder is not None
     description = _with_reading(checkpoint["gss"]["prior"], describe_prior(config, space))
@@ -89,12 +90,6 @@ def _generative_checkpoint(path: str | None) -> dict[str, Any]:
     if "prior" in checkpoint.get("gss", {}) and checkpoint["gss"]["prior"] is None:
         raise ValueError(f"checkpoint={path} is of a pixel twin, which generates no maskige: give another one")
     return checkpoint
-
-
-def _check_classes(checkpoint: Mapping[str, Any], label_space: LabelSpace) -> None:
-    found = checkpoint["gss"]["label_space"]["names"]
-    if list(found) != list(label_space.names):
-        raise ValueError(f"the checkpoint knows the classes {list(found)}, but the data have {list(label_space.names)}")
 
 
 def _with_reading(description: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from gss.callbacks.progress import StepProgress
 from gss.data.datamodule import SegmentationDataModule
-from gss.labels import LabelSpace
+from gss.labels import LabelSpace, check_same_classes
 from gss.metrics import codebook_perplexity, codebook_usage
 from gss.scoreboard import Scoreboard
 from gss.stage_one import StageOne
-from gss.stages.evaluation import check_classes, or_none, tally_figures, with_others
+from gss.stages.evaluation import or_none, tally_figures, with_others
 from gss.stages.prior import PriorStage
 from gss.stages.training import build_trainer
 from gss.stages.worst import Reconstructed, WorstReconstructions
@@ -49,7 +49,7 @@ def measure_reconstruction(
     Raises:
         ValueError: if the classes do not fit, or the data are at fault.
     """
-    check_classes(stage_one.source, stage_one.classes, datamodule)
+    check_same_classes(stage_one.source, stage_one.classes, f"data={datamodule.name}", datamodule.label_space.names)
     datamodule.eval_split = split
     datamodule.evaluate_at_size()
     stage = PriorStage(stage_one.autoencoder, datamodule.label_space, None, {})
