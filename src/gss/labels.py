@@ -197,15 +197,19 @@ def check_same_classes(source: str, known: Sequence[str], data: str, names: Sequ
     Raises:
         ValueError: with how many classes both have, and the first that differs.
     """
-    if list(known) == list(names):
-        return
-    pairs = zip_longest(known, names)
-    place, (first, second) = next((place, pair) for place, pair in enumerate(pairs) if pair[0] != pair[1])
-    ours, theirs = ("missing" if name is None else repr(name) for name in (first, second))
-    raise ValueError(
-        f"{source} knows {len(known)} classes and {data} has {len(names)}, but they must be the same: class {place} is "
-        f"{ours} in the former and {theirs} in the latter; give data of the classes that it was trained on"
-    )
+    if list(known) != list(names):
+        raise ValueError(
+            f"{source} knows {len(known)} classes and {data} has {len(names)}, but they must be the same: "
+            f"{first_difference(known, names)}; give data of the classes that it was trained on"
+        )
+
+
+def first_difference(former: Sequence[str], latter: Sequence[str]) -> str:
+    """Says which class is the first that two different lists of names disagree on."""
+    pairs = zip_longest(former, latter)
+    place, pair = next((place, pair) for place, pair in enumerate(pairs) if pair[0] != pair[1])
+    here, there = ("missing" if name is None else repr(name) for name in pair)
+    return f"class {place} is {here} in the former and {there} in the latter"
 
 
 def brief_ids(ids: Sequence[int], limit: int = 12) -> str:

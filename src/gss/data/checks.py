@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gss.labels import LabelSpace
+from gss.labels import LabelSpace, first_difference
 
 
 def checked_size(size: Sequence[int]) -> tuple[int, int]:
@@ -26,10 +26,13 @@ def check_batches(native: bool, eval_batch_size: int) -> None:
 def check_elsewhere(own_name: str, own: LabelSpace, elsewhere: Mapping[str, LabelSpace]) -> None:
     """Refuse data sets elsewhere, by name, whose classes are not those of the own one."""
     for name, other in elsewhere.items():
-        if name == own_name or other.names != own.names:
+        rule = f"data.elsewhere.{name} must be another data set of the same classes"
+        if name == own_name:
+            raise ValueError(f"{rule}, and not '{own_name}' itself; take it out, or give it another name")
+        if other.names != own.names:
             raise ValueError(
-                f"data.elsewhere.{name} must be another data set of the same classes: '{own_name}' has "
-                f"{list(own.names)}, '{name}' has {list(other.names)}"
+                f"{rule}: '{own_name}' has {len(own.names)} and '{name}' has {len(other.names)}, and "
+                f"{first_difference(own.names, other.names)}; take it out"
             )
 
 
