@@ -178,7 +178,9 @@ def test_any_pair_of_the_same_classes_can_be_placed_and_others_are_refused(tmp_p
         InstantiationException, match=r"data\.elsewhere\.camvid must be another data set of the same classes"
     ):
         build("cityscapes", tmp_path, "+data@data.elsewhere.camvid=camvid")
-    with pytest.raises(InstantiationException, match=r"has 19 and 'camvid' has 11, and class 0 is 'road' in .* 'sky' in"):
+    with pytest.raises(
+        InstantiationException, match=r"has 19 and 'camvid' has 11, and class 0 is 'road' in .* 'sky' in"
+    ):
         build("cityscapes", tmp_path, "+data@data.elsewhere.camvid=camvid")
     with pytest.raises(InstantiationException, match=r"the same classes, and not 'cityscapes' itself"):
         build("cityscapes", tmp_path, "+data@data.elsewhere.cityscapes=cityscapes")
