@@ -34,6 +34,7 @@ GROUPS = (
     "inference_windows",
     "training_loop",
 )
+WIDTH = 96  # of the table with the longest row; a narrower one would cut its figures short
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "bench.json"
 
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = options.output or (None if options.quick or options.only else RESULTS)
     effort = QUICK if options.quick else FULL
     console = Console()
+    console.width = max(console.width, WIDTH)
     console.print(f"torch {torch.__version__} on {platform.machine()}, {os.cpu_count()} CPU cores")
     console.print(f"threads {options.threads}, warm-up rounds {effort.warm_up}, repeats {effort.repeats}")
     with fixed_threads(options.threads):

@@ -36,6 +36,8 @@ ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
     "feeding_files": 1.2,
     "generation_argmax": 1 / 1.15,
     "generation_expected": 1 / 1.15,
+    "generation_resnet18_argmax": 1 / 1.15,
+    "generation_resnet18_expected": 1 / 1.15,
     "head_step_time": 1 / 0.8,
     "head_step_memory": 4.0,
     "head_step_lean_time": 1 / 0.8,
