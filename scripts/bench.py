@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -47,23 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.width = max(console.width, WIDTH)
     console.print(f"torch {torch.__version__} on {platform.machine()}, {os.cpu_count()} CPU cores")
     console.print(f"threads {options.threads}, warm-up rounds {effort.warm_up}, repeats {effort.repeats}")
-    with fixed_threads(options.threads):
-        rows = measure(options.only or GROUPS, effort, console)
-    console.print(table(rows))
+    rows: list[Row] = []
+    try:
+        with fixed_threads(options.threads):
+            rows.extend(measure(options.only or GROUPS, effort, console))  # row by row
+    finally:  # what was measured before a group that fails is shown all the same
+        console.print(table(rows))
     if output is not None:
         write(rows, output)
         console.print(f"written to {output}", highlight=False, soft_wrap=True)
     return int(not options.quick and not all(row.holds for row in rows))
 
 
-def measure(groups: Iterable[str], effort: Effort, console: Console) -> list[Row]:
+def measure(groups: Iterable[str], effort: Effort, console: Console) -> Iterator[Row]:
     """The rows of some groups; each group is one module of `bench` with a function `measure`."""
-    rows: list[Row] = []
     for group in groups:
         with console.status(f"measuring {group}"):
             run: Callable[[Effort], list[Row]] = import_module(f"bench.{group}").measure
-            rows += run(effort)
-    return rows
+            yield from run(effort)
 
 
 def table(rows: Iterable[Row]) -> Table:

@@ -255,6 +255,20 @@ def test_a_full_run_writes_the_results_and_fails_with_a_row(
     assert [record["holds"] for record in json.loads(command.RESULTS.read_text())] == [True, False]
 
 
+def test_a_group_that_fails_takes_no_measured_row_with_it(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modules = {
+        "bench.nearest_colour": SimpleNamespace(measure=lambda effort: [row(ours=(2.0,), other=(9.0,), bar=5.0)]),
+        "bench.dvae_decoding": SimpleNamespace(measure=lambda effort: pytest.fail("cannot be measured")),
+    }
+    monkeypatch.setattr(command, "import_module", modules.__getitem__)
+    with pytest.raises(pytest.fail.Exception, match="cannot be measured"):
+        command.main([])
+    assert "drawn" in capsys.readouterr().out
+    assert not command.RESULTS.exists()
+
+
 def test_an_unknown_row_is_answered_with_the_known_ones(
     command: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,3 +310,10 @@ def test_training_loops_whose_losses_differ_are_not_timed(monkeypatch: pytest.Mo
     monkeypatch.setattr(training_loop, "pixel_loss", lambda pixel_logits, labels: pixel_logits.sum())
     with pytest.raises(AssertionError, match=r"step 1: our loss is .*, the bare loop's"):
         training_loop.measure(Effort(warm_up=0, repeats=1))
+
+
+@pytest.mark.slow
+def test_both_training_loops_stay_on_the_same_losses() -> None:
+    from bench import training_loop
+
+    assert len(training_loop.measure(Effort(warm_up=0, repeats=13))[0].ours) == 13
