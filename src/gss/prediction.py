@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gss.checkpoints import TrainedSegmenter
+from gss.data.planes import planes
 from gss.data.reading import read_image
 from gss.inference import Inference
 from gss.panels import overlay
@@ -130,7 +131,7 @@ def read_photograph(path: Path) -> Tensor:
     Raises:
         ValueError: if it cannot be read.
     """
-    return torch.tensor(read_image(path)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(planes(read_image(path)))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gss.data.dataset import SegmentationDataset, draw_seed, planes
+from gss.data.dataset import SegmentationDataset, draw_seed
 from gss.data.loaders import Workers, build_loader
 from gss.data.sampler import Draw, TrainingDraws
 from gss.data.transforms import Augmentation, evaluation_transform, training_transform
@@ -50,13 +50,6 @@ def test_evaluation_items_are_the_files_themselves(write_split, label_space):
     with Image.open(pairs[1].image) as picture, Image.open(pairs[1].labels) as labels:
         np.testing.assert_array_equal(data[1]["image"].permute(1, 2, 0).numpy(), np.float32(picture) / 255)
         np.testing.assert_array_equal(data[1]["labels"].numpy(), np.asarray(labels))
-
-
-def test_photographs_become_planes_of_shares_of_white_as_by_transposing():
-    photograph = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
-    shares = planes(photograph)
-    np.testing.assert_array_equal(shares, np.float32(photograph).transpose(2, 0, 1) / np.float32(255))
-    assert shares.flags.c_contiguous
 
 
 def test_draws_are_the_same_from_0_1_and_2_workers(training):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import albumentations as A
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset
 
 from gss.data.cache.split import CachedSplit
 from gss.data.pairs import Pair
+from gss.data.planes import planes
 from gss.data.reading import read_image, read_pair_labels, require_same_size
 from gss.data.sampler import Draw
 from gss.labels import LabelSpace
@@ -97,14 +97,6 @@ class SegmentationDataset(Dataset[Sample]):
         image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
         require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
         return image, labels
-
-
-def planes(photograph: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bring (H, W, 3) uint8 to (3, H, W) float32 in [0, 1], channel by channel: six times as fast as transposing."""
-    shares = np.empty((3, *photograph.shape[:2]), np.float32)
-    for share, channel in zip(shares, cv2.split(photograph), strict=True):
-        np.divide(channel, np.float32(255), out=share)
-    return shares
 
 
 def draw_seed(seed: int, number: int) -> int:
