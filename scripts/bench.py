@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     output = options.output or (None if options.quick or options.only else RESULTS)
     effort = QUICK if options.quick else FULL
-    console = Console()
-    console.width = max(console.width, WIDTH)
+    console = Console(width=max(Console().width, WIDTH))
     console.print(f"torch {torch.__version__} on {platform.machine()}, {os.cpu_count()} CPU cores")
     console.print(f"threads {options.threads}, warm-up rounds {effort.warm_up}, repeats {effort.repeats}")
     rows: list[Row] = []
