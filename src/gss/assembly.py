@@ -20,6 +20,7 @@ from gss.maskige.palette import PALETTES, Palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
+from gss.networks.detail import DetailPath
 from gss.networks.fusion import MultiLevelAggregation
 from gss.networks.vocabulary import Vocabulary
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder, token_stride
@@ -127,12 +128,15 @@ def build_segmenter(
     """
     stride = token_stride(config["tokenizer"]["stride"], config["maskige"]["scale"])
     backbone = TimmBackbone(**config["backbone"])
-    fusion = MultiLevelAggregation(backbone.channels, **config["fusion"])
-    pixel_head, token_head = build_pixel_head(config, backbone.channels, num_classes, stride), None
+    settings = dict(config["fusion"])
+    width = settings.pop("detail", 0)  # older checkpoints do not know it
+    fusion = MultiLevelAggregation(backbone.channels, **settings)
+    detail = DetailPath(backbone.channels[0], width, stride, backbone.strides[0]) if width else None
+    channels = settings["channels"] + (detail.channels if detail else 0)
+    pixel_head, token_head = build_pixel_head(config, channels, backbone.channels, num_classes, stride), None
     if autoencoder is not None:
-        given = (config["head"], config["fusion"]["channels"], autoencoder)
-        token_head = build_token_head(*given, codes, token_weights, vocabulary)
-    network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride)
+        token_head = build_token_head(config["head"], channels, autoencoder, codes, token_weights, vocabulary)
+    network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride, detail)
     return GenerativeSegmenter(network, autoencoder)
 
 

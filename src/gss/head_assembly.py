@@ -17,11 +17,14 @@ from gss.registry import lookup
 ENLARGED_BILINEARLY = ("bilinear", "pyramid")  # pixel heads whose scores a tied token head can build on
 
 
-def build_pixel_head(config: Mapping[str, Any], in_channels: Sequence[int], num_classes: int, stride: int) -> PixelHead:
+def build_pixel_head(
+    config: Mapping[str, Any], channels: int, in_channels: Sequence[int], num_classes: int, stride: int
+) -> PixelHead:
     """The pixel head that `head.pixel` names.
 
     Args:
         config: plain data with the groups fusion and head.
+        channels: of what the heads see, the fused map and the detail beside it.
         in_channels: channels of the backbone's levels.
         num_classes: K.
         stride: pixels per token.
@@ -29,11 +32,11 @@ def build_pixel_head(config: Mapping[str, Any], in_channels: Sequence[int], num_
     Raises:
         ValueError: if there is no pixel head of that name.
     """
-    fusion = config["fusion"]
+    level_channels = config["fusion"]["level_channels"]
     heads: dict[str, Callable[[], PixelHead]] = {
-        "bilinear": lambda: BilinearPixelHead(fusion["channels"], num_classes, stride),
-        "subpixel": lambda: SubpixelHead(fusion["channels"], num_classes, stride),
-        "pyramid": lambda: PyramidPixelHead(in_channels, fusion["level_channels"], num_classes, stride),
+        "bilinear": lambda: BilinearPixelHead(channels, num_classes, stride),
+        "subpixel": lambda: SubpixelHead(channels, num_classes, stride),
+        "pyramid": lambda: PyramidPixelHead(in_channels, level_channels, num_classes, stride),
     }
     made: PixelHead = lookup(heads, "head.pixel", config["head"]["pixel"])()
     return made
@@ -51,7 +54,7 @@ def build_token_head(
 
     Args:
         head: plain data, the group head.
-        channels: width of the fused map.
+        channels: of what the heads see, the fused map and the detail beside it.
         autoencoder: whose tokens are scored.
         codes: (V, K, stride, stride) float32, its `code_class_probs` where they are known already; None: decoded here
             if the head needs them.

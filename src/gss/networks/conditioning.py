@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gss.networks.backbone import TimmBackbone
+from gss.networks.detail import DetailPath
 from gss.networks.fusion import MultiLevelAggregation
 from gss.networks.heads import TokenHead
 from gss.networks.pixel_heads import PixelHead
@@ -51,6 +52,7 @@ class ConditioningNetwork(nn.Module):
         pixel_head: auxiliary head, or the only one of the pixel twin.
         token_head: scores over the vocabulary, or None.
         stride: pixels per token.
+        detail: what the heads see beside the fused map; None: nothing.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class ConditioningNetwork(nn.Module):
         pixel_head: PixelHead,
         token_head: TokenHead | None,
         stride: int,
+        detail: DetailPath | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.fusion = backbone, fusion
+        self.backbone, self.fusion, self.detail = backbone, fusion, detail
         self.pixel_head, self.token_head = pixel_head, token_head
         self.stride = stride
 
@@ -77,6 +80,8 @@ class ConditioningNetwork(nn.Module):
         grid = (padded.shape[-2] // self.stride, padded.shape[-1] // self.stride)
         pyramid = self.backbone(padded)
         features = self.fusion(pyramid, grid)
+        if self.detail is not None:
+            features = torch.cat([features, self.detail(pyramid, grid)], dim=1)
         class_scores = self.pixel_head(features, pyramid)
         prior = None if self.token_head is None else self.token_head(features, class_scores)
         return ConditioningOutput(prior, class_scores, self.pixel_head.enlarge, (height, width))
