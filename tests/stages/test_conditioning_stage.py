@@ -132,6 +132,19 @@ def test_the_network_is_trained(run_tiny, tmp_path):
     assert kinds == {"backbone", "fusion", "pixel_head", "token_head"}
 
 
+@pytest.mark.parametrize("head", ["tied", "free", "paper", "pixel_bilinear", "pixel_subpixel"])
+def test_every_head_trains_with_the_detail_path_and_comes_back(run_tiny, tmp_path, head):
+    run = run_tiny(tmp_path, *CONDITIONING, f"head={head}", "fusion.detail=2")
+    assert 0 <= run.figures["val/miou"] <= 1
+    restored, trained = TrainedSegmenter.load(tmp_path / LAST).segmenter.network, run.module.segmenter.network.eval()
+    image = torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        ours, theirs = restored(image), trained(image)
+    torch.testing.assert_close(ours.pixel_logits, theirs.pixel_logits)
+    if theirs.prior is not None:
+        torch.testing.assert_close(ours.prior.logits(), theirs.prior.logits())
+
+
 @pytest.fixture(scope="module")
 def resumable(run_tiny, tmp_path_factory):
     """Four steps at a stretch, with a checkpoint after the second."""
