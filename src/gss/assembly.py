@@ -131,7 +131,8 @@ def build_segmenter(
     settings = dict(config["fusion"])
     width = settings.pop("detail", 0)  # older checkpoints do not know it
     fusion = MultiLevelAggregation(backbone.channels, **settings)
-    detail = DetailPath(backbone.channels[0], width, stride, backbone.strides[0]) if width else None
+    sizes = (backbone.channels[0], settings["channels"], width, stride, backbone.strides[0])
+    detail = DetailPath(*sizes) if width else None
     channels = settings["channels"] + (detail.channels if detail else 0)
     pixel_head, token_head = build_pixel_head(config, channels, backbone.channels, num_classes, stride), None
     if autoencoder is not None:

@@ -9,49 +9,57 @@ from gss.assembly import build_segmenter
 from gss.configuration import to_plain
 from gss.networks.detail import DetailPath
 
-LEVEL = 5  # channels of the finest level
+LEVEL, FUSED = 5, 7  # channels of the finest level and of the fused map
 
 
 def detail(width=3, stride=8, level_stride=4):
     torch.manual_seed(0)
-    path = DetailPath(LEVEL, width, stride, level_stride).eval()
-    nn.init.normal_(path.reduce[1].running_mean)
+    path = DetailPath(LEVEL, FUSED, width, stride, level_stride).eval()
+    for norm in (path.mix[0], path.mix[3]):
+        nn.init.normal_(norm.running_mean)
     return path
 
 
-def by_hand(path, level, side):
-    """Convolution and normalisation written out, then the positions of each cell in reading order, per channel."""
-    weight, norm = path.reduce[0].weight.detach().numpy(), path.reduce[1]
-    padded = np.pad(level.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    height, width = level.shape[-2:]
-    reduced = sum(
+def convolved(maps, convolution):
+    """A 3x3 convolution of (B, C, H, W) float32 written out as sums over its nine positions."""
+    weight, padded = convolution.weight.detach().numpy(), np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    height, width = maps.shape[-2:]
+    return sum(
         np.einsum("dc,bchw->bdhw", weight[:, :, y, x], padded[:, :, y : y + height, x : x + width])
         for y in range(3)
         for x in range(3)
     )
-    reduced = np.maximum((reduced - norm.running_mean.numpy()[:, None, None]) / float(1 + norm.eps) ** 0.5, 0)
-    positions = [reduced[:, :, y::side, x::side] for y in range(side) for x in range(side)]
-    return torch.from_numpy(np.stack(positions, axis=2).reshape(len(level), -1, height // side, width // side))
+
+
+def activated(maps, norm):
+    """BatchNorm with its running mean, variance 1, and ReLU."""
+    return np.maximum((maps - norm.running_mean.numpy()[:, None, None]) / float(1 + norm.eps) ** 0.5, 0)
+
+
+def by_hand(path, features, level):
+    """The positions of each cell in reading order, per channel."""
+    side, (height, width) = path.side, features.shape[-2:]
+    coarse = np.einsum("dc,bchw->bdhw", path.coarse.weight.detach().numpy()[:, :, 0, 0], features.numpy())
+    enlarged = nn.functional.interpolate(torch.from_numpy(coarse), scale_factor=side, mode="bilinear").numpy()
+    mixed = activated(convolved(level.numpy(), path.fine) + enlarged, path.mix[0])
+    mixed = activated(convolved(mixed, path.mix[2]), path.mix[3])
+    positions = [mixed[:, :, y::side, x::side] for y in range(side) for x in range(side)]
+    return torch.from_numpy(np.stack(positions, axis=2).reshape(len(level), -1, height, width))
 
 
 @pytest.mark.parametrize(("stride", "level_stride", "side"), [(8, 4, 2), (16, 4, 4), (4, 4, 1)])
 def test_each_position_of_a_cell_keeps_channels_of_its_own(stride, level_stride, side):
-    path, grid = detail(stride=stride, level_stride=level_stride), (3, 2)
-    level = torch.rand(2, LEVEL, grid[0] * side, grid[1] * side)
+    path, features = detail(stride=stride, level_stride=level_stride), torch.rand(2, FUSED, 3, 2)
+    level = torch.rand(2, LEVEL, 3 * side, 2 * side)
     assert path.channels == 3 * side**2
-    torch.testing.assert_close(path([level], grid), by_hand(path, level, side), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(path(features, [level]), by_hand(path, features, level), atol=1e-5, rtol=1e-4)
 
 
-def test_a_level_coarser_than_the_tokens_is_enlarged():
-    path = detail(stride=8, level_stride=16)
-    assert path.channels == 3
-    assert path([torch.rand(1, LEVEL, 4, 3)], (8, 6)).shape == (1, 3, 8, 6)
-
-
-@pytest.mark.parametrize("size", [(15, 12), (16, 11)])
-def test_a_level_that_misses_the_grid_is_resized_to_it(size):
-    """A backbone may round a side down, or work at 7/8 of the resolution."""
-    assert detail()([torch.rand(1, LEVEL, *size)], (8, 6)).shape == (1, 12, 8, 6)
+@pytest.mark.parametrize(("size", "level_stride", "channels"), [((15, 12), 4, 12), ((16, 11), 4, 12), ((4, 3), 16, 3)])
+def test_a_level_of_another_size_is_brought_to_the_cells(size, level_stride, channels):
+    """A backbone may round a side down, or its finest level be coarser than the tokens."""
+    path = detail(level_stride=level_stride)
+    assert path(torch.rand(1, FUSED, 8, 6), [torch.rand(1, LEVEL, *size)]).shape == (1, channels, 8, 6)
 
 
 def config(compose_tiny, tmp_path, *overrides):

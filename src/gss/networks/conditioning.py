@@ -81,7 +81,7 @@ class ConditioningNetwork(nn.Module):
         pyramid = self.backbone(padded)
         features = self.fusion(pyramid, grid)
         if self.detail is not None:
-            features = torch.cat([features, self.detail(pyramid, grid)], dim=1)
+            features = torch.cat([features, self.detail(features, pyramid)], dim=1)
         class_scores = self.pixel_head(features, pyramid)
         prior = None if self.token_head is None else self.token_head(features, class_scores)
         return ConditioningOutput(prior, class_scores, self.pixel_head.enlarge, (height, width))

@@ -1,4 +1,4 @@
-"""What the finest level shows within a cell, kept for the heads."""
+"""What the finest level shows within a cell, told apart by what the fused map knows of the cell."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from gss.networks.levels import resize
 
 
 class DetailPath(nn.Module):
-    """The finest level on the token grid without being averaged over the cell.
+    """The fused map and the finest level mixed at the size of the latter, and kept for the heads.
 
-    3x3 convolution, BatchNorm and ReLU at the level's own size, then its `side`^2 positions in a cell side by side as
-    channels. Aggregation averages them away, so a head behind it alone must guess where in the cell an outline runs.
+    The sum of a 3x3 convolution of the level and a 1x1 convolution of the fused map, enlarged, goes through BatchNorm
+    and ReLU, a 3x3 convolution to `width`, and both again. The `side`^2 positions of a cell then lie side by side as
+    channels. Aggregation averages them away, so a head behind it alone must guess where in a cell an outline runs.
 
     Args:
         in_channels: channels of the finest level.
-        width: channels per position.
+        channels: width of the fused map.
+        width: channels per position; twice as many are mixed.
         stride: pixels per token.
         level_stride: pixels per feature of the finest level.
 
@@ -26,17 +28,31 @@ class DetailPath(nn.Module):
         channels: of the map that is given, width * side^2.
     """
 
-    def __init__(self, in_channels: int, width: int, stride: int, level_stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, width: int, stride: int, level_stride: int) -> None:
         super().__init__()
         self.side = max(1, stride // level_stride)
         self.channels = width * self.side**2
-        self.reduce = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        self.fine = nn.Conv2d(in_channels, 2 * width, 3, padding=1, bias=False)
+        self.coarse = nn.Conv2d(channels, 2 * width, 1, bias=False)
+        self.mix = nn.Sequential(
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
         )
 
-    def forward(self, pyramid: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
-        """Of levels (B, C_i, H_i, W_i) float, finest first, what the first one shows, (B, channels, h, w)."""
-        fine, size = self.reduce(pyramid[0]), (grid[0] * self.side, grid[1] * self.side)
-        if fine.shape[-2:] != size:
-            fine = resize(fine, size)
-        return torch.as_tensor(nn.functional.pixel_unshuffle(fine, self.side))
+    def forward(self, features: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
+        """Positions within each cell.
+
+        Args:
+            features: (B, channels, h, w) float, the fused map.
+            pyramid: the backbone's levels (B, C_i, H_i, W_i) float, finest first, of which the first counts.
+
+        Returns:
+            (B, width * side^2, h, w) float.
+        """
+        size = (features.shape[-2] * self.side, features.shape[-1] * self.side)
+        maps = (self.fine(pyramid[0]), self.coarse(features))
+        fine, coarse = (grown if grown.shape[-2:] == size else resize(grown, size) for grown in maps)
+        return torch.as_tensor(nn.functional.pixel_unshuffle(self.mix(fine + coarse), self.side))
