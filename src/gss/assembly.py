@@ -131,9 +131,10 @@ def build_segmenter(
     settings = dict(config["fusion"])
     width = settings.pop("detail", 0)  # older checkpoints do not know it
     fusion = MultiLevelAggregation(backbone.channels, **settings)
-    sizes = (backbone.channels[0], settings["channels"], width, stride, backbone.strides[0])
-    detail = DetailPath(*sizes) if width else None
-    channels = settings["channels"] + (detail.channels if detail else 0)
+    channels, detail = settings["channels"], None
+    if width:
+        detail = DetailPath(backbone.channels[0], channels, width, stride, backbone.strides[0])
+        channels += detail.channels
     pixel_head, token_head = build_pixel_head(config, channels, backbone.channels, num_classes, stride), None
     if autoencoder is not None:
         token_head = build_token_head(config["head"], channels, autoencoder, codes, token_weights, vocabulary)
