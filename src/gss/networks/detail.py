@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gss.networks.levels import resize
+from gss.networks.levels import mix_and_resize, resize
 
 
 class DetailPath(nn.Module):
@@ -53,6 +53,5 @@ class DetailPath(nn.Module):
             (B, width * side^2, h, w) float.
         """
         size = (features.shape[-2] * self.side, features.shape[-1] * self.side)
-        maps = (self.fine(pyramid[0]), self.coarse(features))
-        fine, coarse = (grown if grown.shape[-2:] == size else resize(grown, size) for grown in maps)
+        fine, coarse = resize(self.fine(pyramid[0]), size), mix_and_resize(features, self.coarse.weight, size)
         return torch.as_tensor(nn.functional.pixel_unshuffle(self.mix(fine + coarse), self.side))

@@ -49,12 +49,16 @@ def mix_and_resize(features: Tensor, weight: Tensor, grid: tuple[int, int]) -> T
     """
     if features.shape[-2] > grid[0]:
         return nn.functional.conv2d(resize(features, grid), weight)
-    mixed = nn.functional.conv2d(features, weight)
-    return mixed if mixed.shape[-2:] == grid else resize(mixed, grid)
+    return resize(nn.functional.conv2d(features, weight), grid)
 
 
 def resize(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Brings (B, C, H, W) to (B, C, h, w): bilinear upwards, area average downwards so that no feature is skipped."""
+    """Brings (B, C, H, W) to (B, C, h, w): bilinear upwards, area average downwards so that no feature is skipped.
+
+    A map of that size already is given back as it is.
+    """
+    if features.shape[-2:] == grid:
+        return features
     if features.shape[-2] > grid[0]:
         return nn.functional.adaptive_avg_pool2d(features, grid)
     return nn.functional.interpolate(features, size=grid, mode="bilinear", align_corners=False)
