@@ -79,3 +79,8 @@ def test_a_checkpoint_that_knows_nothing_of_detail_has_none(compose_tiny, tmp_pa
     older = config(compose_tiny, tmp_path)
     del older["fusion"]["detail"]
     assert build_segmenter(older, 3, None).network.detail is None
+
+
+def test_fewer_channels_than_none_are_refused(compose_tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"fusion\.detail=-1 must be a number of channels above 0, or 0 for no detail"):
+        build_segmenter(config(compose_tiny, tmp_path, "fusion.detail=-1"), 3, None)

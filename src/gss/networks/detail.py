@@ -26,10 +26,15 @@ class DetailPath(nn.Module):
 
     Attributes:
         channels: of the map that is given, width * side^2.
+
+    Raises:
+        ValueError: if the width is not positive.
     """
 
     def __init__(self, in_channels: int, channels: int, width: int, stride: int, level_stride: int) -> None:
         super().__init__()
+        if width < 1:
+            raise ValueError(f"fusion.detail={width} must be a number of channels above 0, or 0 for no detail path")
         self.side = max(1, stride // level_stride)
         self.channels = width * self.side**2
         self.fine = nn.Conv2d(in_channels, 2 * width, 3, padding=1, bias=False)
