@@ -26,6 +26,8 @@ ABLATION = {  # one choice of the generation's recipe changed at a time; the fir
     "generation as above": (GENERATION, ""),
     "pixel twin as above": (TWIN, ""),
     "sub-pixel twin": (TWIN, "head=pixel_subpixel"),
+    "no detail path": (GENERATION, "fusion.detail=0"),
+    "pixel twin, no detail path": (TWIN, "fusion.detail=0"),
     "no pixel evidence in the token head": (GENERATION, "head.pixel_evidence=false"),
     "free head": (GENERATION, "head=free"),
     "soft posterior": (GENERATION, "stage.posterior.name=soft"),
