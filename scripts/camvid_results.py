@@ -35,9 +35,6 @@ ABLATION = {  # one choice of the generation's recipe changed at a time; the fir
     "focal weighting, gamma 2": (GENERATION, "stage.focal=2.0"),
     "label loss through the expected decoding, 0.3": (GENERATION, "stage.label_weight=0.3"),
     "ignored pixels masked, not filled": (GENERATION, "stage.ignore_policy=masked"),
-    "all classes weighted alike": (GENERATION, "stage.class_balance=0.0"),
-    "pixel twin, all classes weighted alike": (TWIN, "stage.class_balance=0.0"),
-    "released weights of the losses, 0.8 and 0.2": (GENERATION, "stage.token_weight=0.8 stage.pixel_weight=0.2"),
 }
 FIGURES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc", "boundary_f3": "boundary F, 3 px"}
 PAGES = {  # of experiments: file in docs/results, title, size
