@@ -25,7 +25,7 @@ from gss.targets import TokenTargets
 NUM_SCENES = 24  # enough distinct patches for 1024 codes
 STEPS, SCENES_PER_STEP, LEARNING_RATE = 40, 4, 2e-3
 BAR = 1 / 1.15  # at most 15 % more than the twin's time
-ROUNDS = 10  # as many as of other rows: a call takes 40 ms, and single ones vary by a third
+ROUNDS = 10  # times as many as for other rows: a call takes 40 ms, and single ones vary by half
 BACKBONES = {"generation": (), "generation_resnet18": ("backbone=resnet18", "backbone.pretrained=false")}
 
 
