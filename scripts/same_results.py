@@ -315,9 +315,8 @@ def composed(repository: Path) -> dict[str, str]:
 
 def _compose(case: Case, pipe: Any) -> None:
     said = StringIO()
-    with redirect_stdout(said), redirect_stderr(said):
-        with suppress(SystemExit):
-            _call(case)
+    with redirect_stdout(said), redirect_stderr(said), suppress(SystemExit):
+        _call(case)
     pipe.send(said.getvalue())
 
 
