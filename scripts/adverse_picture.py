@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gss.data.adverse import CLEAN, Adverse
-from gss.data.degradations import KINDS, STRENGTHS
+from gss.data.adverse import CLEAN, KINDS, STRENGTHS, Adverse
 from gss.data.pairs import Pair
 from gss.data.reading import read_image
 from gss.data.scenes import draw_scene

@@ -22,9 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gss.checkpoints import read_checkpoint
-from gss.data.adverse import CLEAN, Adverse
-from gss.data.degradations import KINDS, STRENGTHS
+from gss.assembly.checkpoints import read_checkpoint
+from gss.data.adverse import CLEAN, KINDS, STRENGTHS, Adverse
 
 EVALUATION = "data=camvid_adverse +data@data.elsewhere.camvid=camvid"  # the second for the calibration on it alone
 TARGET = Path("docs/results/camvid_adverse.md")

@@ -110,7 +110,7 @@ def measure_seconds(folder: Path, repeats: int = 25) -> dict[str, float]:
     """Median seconds from a photograph at the network's size to labels, per readout; batch 1, all cores."""
     import torch
 
-    from gss.checkpoints import TrainedSegmenter
+    from gss.assembly.checkpoints import TrainedSegmenter
 
     trained = TrainedSegmenter.load(folder / "train" / "checkpoints" / "last.ckpt")
     image, times = torch.rand(1, 3, *trained.size), dict[str, list[float]]()

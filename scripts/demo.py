@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich import get_console
 
-from gss.command_line import wait_patiently
-from gss.configuration import config_dir, register_resolvers
+from gss.cli.command_line import wait_patiently
+from gss.cli.configuration import config_dir, register_resolvers
 from gss.evaluate import evaluate
 from gss.train import train
 
@@ -62,9 +62,9 @@ def draw(checkpoint: Path, num_rows: int = 3) -> Path:
     import torch
     from torch.utils.data import default_collate
 
-    from gss.checkpoints import TrainedSegmenter
-    from gss.configuration import instantiate
-    from gss.panels import draw_panel
+    from gss.assembly.checkpoints import TrainedSegmenter
+    from gss.cli.configuration import instantiate
+    from gss.display import draw_panel
     from gss.stages.conditioning import ConditioningStage
 
     trained = TrainedSegmenter.load(checkpoint)

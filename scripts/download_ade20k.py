@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from gss.command_line import one_sentence
-from gss.configuration import data_folder
+from gss.cli.command_line import one_sentence
+from gss.cli.configuration import data_folder
 from gss.data.ade20k import FOLDER, TEST_FOLDERS
 from gss.data.archives import require_absent, unpack
 from gss.data.download import Checksum, fetch

@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.scenes import experiment, label_space, random_autoencoder
 from bench.training_loop import BareLoop
-from gss.assembly import build_segmenter
-from gss.configuration import instantiate
+from gss.assembly.build import build_segmenter
+from gss.cli.configuration import instantiate
 from gss.stages.base import Batch
 from gss.stages.execution import prepare_network
 

@@ -80,7 +80,7 @@ def compose_run() -> Callable[..., DictConfig]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from gss.configuration import config_dir, register_resolvers
+    from gss.cli.configuration import config_dir, register_resolvers
 
     def composed(run: Path, *overrides: str, name: str = "config") -> DictConfig:
         register_resolvers()
@@ -131,7 +131,7 @@ def tiny_checkpoint(
 @pytest.fixture(scope="session")
 def tiny_dvae(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Convert a tiny dVAE, pickled as OpenAI's is, and give the overrides that make it `tokenizer=dalle`."""
-    from gss.conversion.dalle import convert_dalle
+    from gss.tokenizer.dalle_conversion import convert_dalle
     from published_dvae import Sizes, save_published
 
     folder = tmp_path_factory.mktemp("dvae")

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from gss.artefact import PriorArtefact
+from gss.assembly.artefact import PriorArtefact
 
 DESCRIPTION = {
     "classes": ["road", "car"],

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
 from gss.tokenizer import build_tokenizer
 from gss.train import train
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gss.balance import class_weights, token_weights
+from gss.objectives.losses import class_weights, token_weights
 
 LABELS = torch.from_numpy(np.random.default_rng(0).choice([0, 1, 2, 255], (3, 8, 8), p=[0.7, 0.2, 0.05, 0.05]))
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from boundary_reference import boundary_f_scores
-from gss.boundaries import BoundaryFScore
-from gss.metrics import ConfusionMatrix
+from gss.metrics.boundaries import BoundaryFScore
+from gss.metrics.confusion import ConfusionMatrix
 
 
 def f_scores(predicted, labels, num_classes=3, tolerance=3):

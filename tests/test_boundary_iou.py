@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gss.boundary_iou import BoundaryIoU
-from gss.metrics import ConfusionMatrix
+from gss.metrics.boundaries import BoundaryIoU
+from gss.metrics.confusion import ConfusionMatrix
 
 
 def measured(predicted, labels, num_classes, ratio):

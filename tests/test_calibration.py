@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gss.calibration import CalibrationError
-from gss.metrics import ConfusionMatrix
+from gss.metrics.confusion import ConfusionMatrix
+from gss.metrics.reliability import CalibrationError
 
 DRAW = np.random.default_rng(0)
 CONFIDENCE = torch.from_numpy(DRAW.beta(5, 1, 4000).astype(np.float32))

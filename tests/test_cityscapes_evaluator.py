@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from gss.data.cityscapes import LABEL_IDS, CityscapesPairs, cityscapes_labels
-from gss.metrics import ConfusionMatrix, scores
+from gss.metrics.confusion import ConfusionMatrix, scores
 
 
 @pytest.fixture

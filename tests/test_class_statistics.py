@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gss.class_statistics import BANDS, ClassStatistics, class_statistics, distances, total_variation
+from gss.metrics.label_statistics import BANDS, ClassStatistics, class_statistics, distances, total_variation
 
 NUM_CLASSES = 4
 

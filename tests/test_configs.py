@@ -11,10 +11,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
 from drawn_layouts import draw_acdc, draw_cityscapes, draw_mseg
-from gss.assembly import build_segmenter
-from gss.configuration import config_dir, instantiate, instantiate_each, to_plain
+from gss.assembly.build import build_segmenter
+from gss.cli.configuration import config_dir, instantiate, instantiate_each, to_plain
 from gss.data.synthetic_ade import SyntheticADEPairs
-from gss.stages.training import build_trainer
+from gss.runs.training import build_trainer
 from gss.train import train
 from test_published_experiments import MODERN, ROWS
 

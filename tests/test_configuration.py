@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gss.configuration import config_dir, instantiate, instantiate_each, register_resolvers, to_plain
+from gss.cli.configuration import config_dir, instantiate, instantiate_each, register_resolvers, to_plain
 
 LEARNING_RATE = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor", "logging_interval": "step"}
 
@@ -44,8 +44,8 @@ FORBIDDEN = [
     "numpy.load",
     "gssx.labels.LabelSpace",
     # a name may lead out of an allowed package through what its modules import
-    "gss.losses.torch.load",
-    "gss.command_line.subprocess.run",
+    "gss.objectives.losses.torch.load",
+    "gss.cli.command_line.subprocess.run",
     "gss.tensor_file.os.remove",
     "torch.optim.optimizer.torch.load",
     "lightning.pytorch.callbacks.model_checkpoint.shutil.rmtree",

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 import gss.networks.token_scores
-from gss.divergence import focal_divergence, token_divergence
-from gss.networks.token_scores import TokenScores
-from gss.networks.vocabulary import Vocabulary
-from gss.targets import TokenTargets
+from gss.networks.token_scores import TokenScores, Vocabulary
+from gss.objectives.divergence import focal_divergence, token_divergence
+from gss.objectives.targets import TokenTargets
 
 SHAPE, VOCAB, WIDTH = (2, 3, 4), 7, 5
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gss.error_detection import ErrorDetection
-from gss.metrics import ConfusionMatrix
+from gss.metrics.confusion import ConfusionMatrix
+from gss.metrics.reliability import ErrorDetection
 
 DRAW = np.random.default_rng(0)
 

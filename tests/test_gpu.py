@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.divergence import token_divergence
 from gss.networks.token_scores import TokenScores
-from gss.targets import TokenTargets
+from gss.objectives.divergence import token_divergence
+from gss.objectives.targets import TokenTargets
 from gss.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device was found")

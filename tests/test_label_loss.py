@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from gss.label_loss import check_passes_gradients, label_loss
 from gss.maskige.inverse import NearestColour, SoftDistance
-from gss.maskige.inverses import build_inverse
+from gss.maskige.learned_inverse import build_inverse
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.token_scores import TokenScores
+from gss.objectives.losses import check_passes_gradients, label_loss
 from gss.pipeline import MaskigeAutoencoder
-from gss.tokenizer.context import ContextDictionary
 from gss.tokenizer.patches import PatchDictionary
+from gss.tokenizer.patches_context import ContextDictionary
 from gss.tokenizer.vqvae import VQVAE
 
 PALETTE = max_distance_palette(5)

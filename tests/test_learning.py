@@ -7,14 +7,14 @@ from functools import partial
 import pytest
 import torch
 
-from gss.assembly import build_autoencoder, build_palette, build_segmenter, describe_prior
-from gss.configuration import to_plain
-from gss.divergence import token_divergence
+from gss.assembly.build import build_autoencoder, build_palette, build_segmenter, describe_prior
+from gss.cli.configuration import to_plain
 from gss.labels import LabelSpace
-from gss.losses import pixel_loss, reconstruction_loss
-from gss.metrics import ConfusionMatrix, scores
+from gss.metrics.confusion import ConfusionMatrix, scores
+from gss.objectives.divergence import token_divergence
+from gss.objectives.losses import pixel_loss, reconstruction_loss
+from gss.objectives.targets import token_targets
 from gss.stages.optimisation import Optimisation
-from gss.targets import token_targets
 
 SMALL = (
     "stage=conditioning",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from gss.metrics import ConfusionMatrix, TokenCounts, codebook_perplexity, codebook_usage, scores
+from gss.metrics.confusion import ConfusionMatrix, TokenCounts, codebook_perplexity, codebook_usage, scores
 
 NAMES = ("road", "car", "tree", "sky")
 DRAW = np.random.default_rng(0)

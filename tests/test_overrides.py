@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gss.overrides import check_overrides, nearest
+from gss.cli.overrides import check_overrides, nearest
 
 STAGE = "stage=conditioning"
 

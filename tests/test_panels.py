@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gss.display import PanelRow, draw_panel, error_map, uncertainty
+from gss.display.colours import colour_labels, ignore_colour, overlay, to_pixels
+from gss.display.readings import IGNORED, WRONG
 from gss.labels import LabelSpace
-from gss.overlay import colour_labels, ignore_colour, overlay, to_pixels
-from gss.panels import PanelRow, draw_panel, error_map, uncertainty
-from gss.panels.readings import IGNORED, WRONG
 
 THREE = LabelSpace.from_names(["road", "tree", "car"], [(10, 20, 30), (40, 150, 60), (200, 0, 90)])
 PALETTE = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.2, 0.4, 0.8]])

@@ -10,12 +10,12 @@ from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.heads import TiedTokenHead
 from gss.networks.pixel_heads import BilinearPixelHead
+from gss.networks.token_heads import TiedTokenHead
 from gss.networks.token_scores import TokenScores
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
+from gss.tokenizer.base import Decoded
 from gss.tokenizer.patches import PatchDictionary
-from gss.tokenizer.protocol import Decoded
 from gss.tokenizer.vqvae import VQVAE
 
 PALETTE = max_distance_palette(5)

@@ -6,20 +6,27 @@ import numpy as np
 import pytest
 import torch
 
-import gss.posteriors
-from gss.conversion.dalle import convert_dalle
-from gss.divergence import token_divergence
+import gss.objectives.targets
 from gss.maskige.inverse import SoftDistance
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.token_scores import TokenScores
+from gss.objectives.divergence import token_divergence
+from gss.objectives.targets import (
+    OneHotPosterior,
+    SmoothedPosterior,
+    SoftPosterior,
+    TokenTargets,
+    build_posterior,
+    nearest_tokens,
+    token_targets,
+)
 from gss.pipeline import MaskigeAutoencoder
-from gss.posteriors import OneHotPosterior, SmoothedPosterior, SoftPosterior, build_posterior, nearest_tokens
-from gss.targets import TokenTargets, token_targets
-from gss.tokenizer import patch_cost
-from gss.tokenizer.context import ContextDictionary
+from gss.tokenizer import patch_clustering
 from gss.tokenizer.dalle import DalleDVAE
+from gss.tokenizer.dalle_conversion import convert_dalle
 from gss.tokenizer.patches import PatchDictionary
+from gss.tokenizer.patches_context import ContextDictionary
 from gss.tokenizer.vqvae import VQVAE
 from published_dvae import Sizes, save_published
 
@@ -115,8 +122,8 @@ def test_a_cold_posterior_is_one_hot(tokenizers, maskige, name):
 
 def test_a_dictionary_in_parts_finds_the_same_candidates(tokenizers, maskige, monkeypatch):
     whole = tokenizers["patches"].posterior(maskige, 5)
-    monkeypatch.setattr(patch_cost, "CODES_AT_ONCE", 4)
-    monkeypatch.setattr(patch_cost, "PATCHES_AT_ONCE", 7)
+    monkeypatch.setattr(patch_clustering, "CODES_AT_ONCE", 4)
+    monkeypatch.setattr(patch_clustering, "PATCHES_AT_ONCE", 7)
     parts = tokenizers["patches"].posterior(maskige, 5)
     assert parts[0].equal(whole[0])
     assert parts[1].equal(whole[1])
@@ -125,7 +132,7 @@ def test_a_dictionary_in_parts_finds_the_same_candidates(tokenizers, maskige, mo
 @pytest.mark.parametrize("name", ["ema", "patches"])
 @pytest.mark.parametrize("rows", [5, 512])
 def test_neighbours_are_those_that_decode_to_the_nearest_class_probabilities(tokenizers, name, rows, monkeypatch):
-    monkeypatch.setattr(gss.posteriors, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(gss.objectives.targets, "ROWS_AT_ONCE", rows)
     codes = MaskigeAutoencoder(TRANSFORM, tokenizers[name], SoftDistance()).code_class_probs()
     points = codes.flatten(1).double().numpy()
     distances = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))

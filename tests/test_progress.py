@@ -8,9 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from gss.progress import choose_display, track
-from gss.progress.bars import BarDisplay
-from gss.progress.lines import LineDisplay
+from gss.display.progress import BarDisplay, LineDisplay, choose_display, track
 
 SHOW_CURSOR = "\x1b[?25h"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gss.metrics import ConfusionMatrix
-from gss.proper_scores import BrierScore, LogLikelihood
+from gss.metrics.confusion import ConfusionMatrix
+from gss.metrics.reliability import BrierScore, LogLikelihood
 
 DRAW = np.random.default_rng(0)
 PROBS = torch.from_numpy(DRAW.dirichlet([0.3] * 5, (3, 8, 9)).astype(np.float32)).permute(0, 3, 1, 2).contiguous()

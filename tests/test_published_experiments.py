@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gss.configuration import config_dir, to_plain
+from gss.cli.configuration import config_dir, to_plain
 from gss.inference import build_inference
 from gss.train import train
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gss.boundaries import BoundaryFScore
-from gss.conditions import ConditionMatrices
-from gss.metrics import ConfusionMatrix, scores
-from gss.scoreboard import ReadoutTally, Tally, check_names, harmonic_mean
+from gss.metrics.boundaries import BoundaryFScore
+from gss.metrics.confusion import ConditionMatrices, ConfusionMatrix, scores
+from gss.metrics.scoreboard import ReadoutTally, Tally, check_names, harmonic_mean
 
 NAMES = ("road", "car", "tree", "sky")
 CONDITIONS = ("fog", "night", "rain")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gss.display import Section, draw_sheet
+from gss.display.colours import colour_labels
 from gss.labels import LabelSpace
-from gss.overlay import colour_labels
-from gss.panels import Section, draw_sheet
 
 SPACE = LabelSpace.from_names(["road", "car", "tree"], [[10, 200, 30], [200, 10, 30], [30, 10, 200]])
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gss.panels.codebook import draw_codebook, order_by_use, share_in_words
-from gss.panels.palette import draw_palette
+from gss.display.stage_one import draw_codebook, draw_palette, order_by_use, share_in_words
 
 MARGIN = 12
 

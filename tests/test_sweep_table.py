@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from gss.configuration import config_dir, instantiate, register_resolvers
-from gss.sweep_table import SweepTable, markdown, table_rows
+from gss.cli.configuration import config_dir, instantiate, register_resolvers
+from gss.cli.sweep_table import SweepTable, markdown, table_rows
 
 COMMON = ("stage=prior", "data=camvid")
 PRIOR = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gss.tables import append_row, class_scores, class_table, headline_scores
+from gss.display.tables import append_row, class_scores, class_table, headline_scores
 
 PER_CLASS = {"road": 0.9314, "tree": math.nan, "traffic [light]": 0.0}
 

@@ -6,7 +6,16 @@ import torch
 
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.targets import IGNORE_POLICIES, IgnorePolicy, both, filled, filled_labels, masked, token_targets, token_valid
+from gss.objectives.targets import (
+    IGNORE_POLICIES,
+    IgnorePolicy,
+    both,
+    filled,
+    filled_labels,
+    masked,
+    token_targets,
+    token_valid,
+)
 from gss.tokenizer.patches import PatchDictionary
 
 PIXEL_LOGITS = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))

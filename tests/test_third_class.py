@@ -11,7 +11,7 @@ from gss.maskige.assignment import assign_colours, touching_counts
 from gss.maskige.inverse import SoftDistance
 from gss.maskige.palette import Palette, max_distance_palette, random_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.third_class import ThirdClassRate, blurred_third_class_rate
+from gss.metrics.phantom_classes import ThirdClassRate, blurred_third_class_rate
 
 
 def rate(predicted, labels, width=3):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
-from gss.token_grids import cell_pixels, decode_map, encode_map
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
+from gss.runs.label_prior import cell_pixels, decode_map, encode_map
 
 STRIDE = 8
 

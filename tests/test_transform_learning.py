@@ -5,13 +5,10 @@ import pytest
 import torch
 
 from gss.maskige.inverse import NearestColour, SoftDistance
-from gss.maskige.inverses import build_inverse
+from gss.maskige.learned_inverse import build_inverse
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.pipeline import MaskigeAutoencoder
-from gss.tokenizer.patches import PatchDictionary
-from gss.tokenizer.vqvae import VQVAE
-from gss.transform_learning import (
+from gss.objectives.transforms import (
     check_learnable,
     jitter_colours,
     learns,
@@ -19,6 +16,9 @@ from gss.transform_learning import (
     reconstructed_maskige,
     straight_through,
 )
+from gss.pipeline import MaskigeAutoencoder
+from gss.tokenizer.patches import PatchDictionary
+from gss.tokenizer.vqvae import VQVAE
 
 PALETTE = max_distance_palette(5)
 

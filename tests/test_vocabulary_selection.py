@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gss.vocabulary_selection import select_tokens, used_tokens
+from gss.assembly.vocabulary_selection import select_tokens, used_tokens
 
 
 def test_tokens_are_used_that_cover_a_labelled_pixel():

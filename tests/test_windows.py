@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.windows import BoundaryWindows
+from gss.stages.phases import BoundaryWindows
 
 
 def draw(labels, number=400, side=16, seed=0):

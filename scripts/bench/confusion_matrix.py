@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics.segmentation import MeanIoU
 
 from bench.harness import Effort, Row, time_in_turn
-from gss.metrics import ConfusionMatrix, scores
+from gss.metrics.confusion import ConfusionMatrix, scores
 
 NUM_CLASSES = 19
 SIZE = (512, 1024)

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from bench.harness import Effort, Row, peak_memory
 from gss.tokenizer.dalle import DalleDVAE
-from gss.tokenizer.dvae import DVAEDecoder, ResidualBlock
-from gss.tokenizer.dvae_layout import unmap_pixels
+from gss.tokenizer.dalle_network import DVAEDecoder, ResidualBlock, unmap_pixels
 
 FIRST_GRID = (1, 64, 64)  # tokens of one 512x512 picture
 BATCH_GRID = (8, 16, 16)  # of eight pictures of 128x128: memory grows with the area, time too

@@ -17,16 +17,15 @@ from torch.utils.data import DataLoader
 
 from bench.harness import Effort, Row, time_in_turn
 from bench.scenes import experiment
-from gss.configuration import instantiate
+from gss.cli.configuration import instantiate
 from gss.data.cache.build import SplitCache
 from gss.data.cache.split import CachedSplit
 from gss.data.cityscapes import cityscapes_labels
 from gss.data.crops import MEAN_COLOUR, NEAREST
-from gss.data.dataset import Sample, SegmentationDataset
+from gss.data.dataset import Sample, SegmentationDataset, TrainingDraws
 from gss.data.distortion import PhotometricDistortion
 from gss.data.loaders import Workers, build_loader
 from gss.data.pairs import Pair
-from gss.data.sampler import TrainingDraws
 from gss.data.scenes import draw_scene
 from gss.data.transforms import Augmentation, OneStream, training_transform
 from gss.labels import IGNORE, LabelSpace

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from bench.harness import FULL, Effort, Row, time_in_turn
 from bench.scenes import drawn_scenes, experiment, fitted_autoencoder, label_space
-from gss.assembly import build_segmenter
-from gss.divergence import token_divergence
-from gss.losses import pixel_loss
+from gss.assembly.build import build_segmenter
+from gss.objectives.divergence import token_divergence
+from gss.objectives.losses import pixel_loss
+from gss.objectives.targets import TokenTargets
 from gss.pipeline import GENERATIVE_READOUTS, PIXEL_READOUT, GenerativeSegmenter
-from gss.targets import TokenTargets
 
 NUM_SCENES = 24  # enough distinct patches for 1024 codes
 STEPS, SCENES_PER_STEP, LEARNING_RATE = 40, 4, 2e-3

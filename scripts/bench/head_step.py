@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.harness import FULL, Effort, Row, peak_memory, time_in_turn
-from gss.divergence import token_divergence
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.heads import FreeTokenHead, TiedTokenHead, TokenHead
 from gss.networks.pixel_heads import BilinearPixelHead
-from gss.targets import TokenTargets
+from gss.networks.token_heads import FreeTokenHead, TiedTokenHead, TokenHead
+from gss.objectives.divergence import token_divergence
+from gss.objectives.targets import TokenTargets
 
 WIDTHS = (192, 384, 768, 1536)  # of Swin-L's levels, at strides 4, 8, 16 and 32
 VOCAB_SIZE, BATCH = 8192, 2

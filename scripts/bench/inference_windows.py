@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.harness import Effort, Row, peak_memory
 from gss.inference import Inference
-from gss.inference.windows import starts
+from gss.inference.sliding_window import starts
 
 SIZE, WINDOW, STEP = (1024, 2048), 768, 512  # of Cityscapes, and its published test
 NUM_CLASSES = 19

@@ -10,8 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from gss.assembly import build_autoencoder, build_palette, describe_prior
-from gss.configuration import config_dir, instantiate, register_resolvers, to_plain
+from gss.assembly.build import build_autoencoder, build_palette, describe_prior
+from gss.cli.configuration import config_dir, instantiate, register_resolvers, to_plain
 from gss.data.cityscapes import LABEL_IDS
 from gss.data.scenes import draw_scene
 from gss.labels import IGNORE, LabelSpace

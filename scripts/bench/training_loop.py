@@ -27,19 +27,19 @@ from torch.utils.data import DataLoader
 
 from bench.harness import Effort, Row, seconds
 from bench.scenes import drawn_scenes, experiment, fitted_autoencoder, label_space
-from gss.assembly import build_segmenter
+from gss.assembly.build import build_segmenter
 from gss.callbacks.progress import StepProgress
-from gss.configuration import instantiate
-from gss.divergence import token_divergence
-from gss.losses import pixel_loss
+from gss.cli.configuration import instantiate
+from gss.display.progress import choose_display
+from gss.objectives.conditioning import training_settings
+from gss.objectives.divergence import token_divergence
+from gss.objectives.losses import pixel_loss
+from gss.objectives.targets import token_targets
 from gss.pipeline import GenerativeSegmenter
-from gss.progress import choose_display
+from gss.runs.training import build_trainer
 from gss.stages.base import Batch
 from gss.stages.conditioning import ConditioningStage
-from gss.stages.conditioning_settings import training_settings
 from gss.stages.optimisation import Optimisation
-from gss.stages.training import build_trainer
-from gss.targets import token_targets
 
 NUM_SCENES = 24  # enough distinct patches for 1024 codes; the batches are made of them too
 BAR = 1 / 1.05  # at most a twentieth more time than the bare loop

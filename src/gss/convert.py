@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from gss.command_line import one_sentence
-from gss.conversion.published import DALLE_PLACE, find_dalle
+from gss.cli.command_line import one_sentence
+from gss.tokenizer.dalle_weights import DALLE_PLACE, find_dalle
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +31,7 @@ def convert(arguments: list[str] | None = None) -> None:
     expected = dict(_named_sum(text) for text in chosen.sha256)
     output = chosen.output or chosen.folder / "dalle.safetensors"
     find_dalle(chosen.folder)  # before torch is imported
-    from gss.conversion.dalle import convert_dalle
+    from gss.tokenizer.dalle_conversion import convert_dalle
 
     weights = convert_dalle(chosen.folder, output, expected)
     for part, sha256 in weights.sources.items():

@@ -13,8 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gss.command_line import is_first_process, run
-from gss.configuration import instantiate, to_plain, visited_data
+from gss.cli.command_line import is_first_process, run
+from gss.cli.configuration import instantiate, to_plain, visited_data
 
 MODES = ("segmentation", "reconstruction")
 HEADLINE = ("miou", "macc", "aacc", "ceiling", "boundary_f3", "boundary_iou", "ece", "nll", "brier", "auroc", "aupr")
@@ -61,8 +61,8 @@ def _check_words(config: DictConfig) -> None:
 
 
 def _segmentation(config: DictConfig) -> dict[str, Any]:
-    from gss.checkpoints import TrainedSegmenter
-    from gss.stages.evaluation import evaluate_segmenter
+    from gss.assembly.checkpoints import TrainedSegmenter
+    from gss.runs.evaluation import evaluate_segmenter
 
     trained = TrainedSegmenter.load(config.checkpoint)
     data = _data(config, trained.config["data"])
@@ -75,9 +75,8 @@ def _segmentation(config: DictConfig) -> dict[str, Any]:
 
 
 def _reconstruction(config: DictConfig) -> dict[str, Any]:
-    from gss.stage_one import StageOne
-    from gss.stages.pictures import save_pictures
-    from gss.stages.reconstruction import measure_reconstruction
+    from gss.assembly.checkpoints import StageOne
+    from gss.runs.reconstruction import measure_reconstruction, save_pictures
 
     stage_one = StageOne.load(config.prior, config.checkpoint)
     data, folder = _data(config, stage_one.data), Path(config.paths.run)
@@ -105,7 +104,7 @@ def _report(metrics: Mapping[str, Any], name: str, what: str, folder: Path) -> N
     """Shows the tables of a data set and of its parts, and writes `metrics.json`."""
     from rich import get_console
 
-    from gss.tables import class_table, parts_table
+    from gss.display.tables import class_table, parts_table
 
     shown = {key: metrics[key] for key in HEADLINE if metrics.get(key) is not None}
     per_class = {name: math.nan if iou is None else iou for name, iou in metrics["per_class"].items()}

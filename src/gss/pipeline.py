@@ -15,12 +15,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from gss.maskige.cells import enlarge_labels, pad_labels, reduce_class_probs
 from gss.maskige.inverse import Inverse
-from gss.maskige.transform import MaskigeTransform
+from gss.maskige.transform import MaskigeTransform, enlarge_labels, pad_labels, reduce_class_probs
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.networks.token_scores import TokenScores
-from gss.tokenizer.protocol import CellClasses, Decoded, Tokenizer
+from gss.tokenizer.base import CellClasses, Decoded, Tokenizer
 
 GENERATIVE_READOUTS = ("argmax", "expected")
 PIXEL_READOUT = "pixel"

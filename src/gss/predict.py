@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gss.command_line import run
-from gss.configuration import instantiate, to_plain, visited_data
+from gss.cli.command_line import run
+from gss.cli.configuration import instantiate, to_plain, visited_data
 
 
 def predict(config: DictConfig) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def predict(config: DictConfig) -> dict[str, Any]:
 
 
 def _photographs(config: DictConfig) -> dict[str, Any]:
-    from gss.checkpoints import TrainedSegmenter
-    from gss.prediction import find_photographs, predict_photographs
+    from gss.assembly.checkpoints import TrainedSegmenter
+    from gss.runs.prediction import find_photographs, predict_photographs
 
     trained = TrainedSegmenter.load(config.checkpoint)
     inference = trained.inference(to_plain(config)["inference"])
@@ -49,9 +49,9 @@ def _photographs(config: DictConfig) -> dict[str, Any]:
 
 
 def _submission(config: DictConfig) -> dict[str, Any]:
-    from gss.checkpoints import TrainedSegmenter
-    from gss.prediction import predict_submission
-    from gss.submission import FORMATS
+    from gss.assembly.checkpoints import TrainedSegmenter
+    from gss.runs.prediction import predict_submission
+    from gss.runs.submission import FORMATS
 
     trained = TrainedSegmenter.load(config.checkpoint)
     plain = to_plain(config)

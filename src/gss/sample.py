@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gss.command_line import run
-from gss.configuration import instantiate, to_plain, visited_data
+from gss.cli.command_line import run
+from gss.cli.configuration import instantiate, to_plain, visited_data
 
 
 def sample(config: DictConfig) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def sample(config: DictConfig) -> dict[str, Any]:
         `input`), and `completion`, how often a completed pixel has the class that was erased; figures in [0, 1].
         `objective` is the mean distance of the drawn maps, or the share of completed pixels that disagree.
     """
-    from gss.label_prior import Drawing, LabelPrior
-    from gss.prediction import check_device
+    from gss.runs.label_prior import Drawing, LabelPrior
+    from gss.runs.prediction import check_device
 
     check_device(config.device)
     _check_numbers(config)
@@ -56,8 +56,8 @@ def _draw(prior: Any, datamodule: Any, config: DictConfig, drawing: Any, output:
     """New label maps, and a table of their distances."""
     from rich import get_console
 
-    from gss.samples import draw_samples
-    from gss.tables import comparison_table
+    from gss.display.tables import comparison_table
+    from gss.runs.sampling import draw_samples
 
     rows = draw_samples(prior, datamodule, config.num, config.seed, drawing, output)
     get_console().print(comparison_table(rows, "distance to the validation maps, in [0, 1]"))
@@ -68,8 +68,7 @@ def _complete(
     prior: Any, datamodule: Any, erased: Any, config: DictConfig, drawing: Any, output: Path
 ) -> dict[str, float | None]:
     """Completions of the given label maps, else of some validation maps."""
-    from gss.completions import write_completions
-    from gss.label_files import read_label_folder, spread_label_maps
+    from gss.runs.sampling import read_label_folder, spread_label_maps, write_completions
 
     if config.input is None:
         names, labels = spread_label_maps(datamodule, "val", config.completions)

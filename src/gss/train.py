@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gss.command_line import run
-from gss.configuration import instantiate, instantiate_each, to_plain
+from gss.cli.command_line import run
+from gss.cli.configuration import instantiate, instantiate_each, to_plain
 
 
 def train(config: DictConfig) -> dict[str, Any]:
@@ -19,8 +19,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     Returns:
         The final validation figures by log key, the path of what was made, and `objective` for sweeps.
     """
-    from gss.stages.run import run_stage  # torch and Lightning: seconds that --help need not wait for
-    from gss.stages.training import RunParts
+    from gss.runs.run import run_stage  # torch and Lightning: seconds that --help need not wait for
+    from gss.runs.training import RunParts
 
     plain = to_plain(config)
     parts = RunParts(

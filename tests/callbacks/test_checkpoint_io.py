@@ -18,7 +18,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gss.callbacks.checkpoint_io import AtomicCheckpointIO
+from gss.assembly.checkpoint_io import AtomicCheckpointIO
 
 from .toy_stage import ToyStage
 

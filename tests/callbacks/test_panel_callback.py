@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from PIL import Image
 
 from gss.callbacks.panels import PanelCallback
-from gss.panels import draw_panel
+from gss.display import draw_panel
 
 from .toy_stage import LABEL_SPACE, ToyStage, draw_rows, loader, photographs
 

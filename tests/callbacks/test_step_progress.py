@@ -13,10 +13,9 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 
-from gss.callbacks.checkpoint_io import AtomicCheckpointIO
+from gss.assembly.checkpoint_io import AtomicCheckpointIO
 from gss.callbacks.progress import StepProgress
-from gss.progress.bars import BarDisplay
-from gss.progress.lines import LineDisplay
+from gss.display.progress import BarDisplay, LineDisplay
 
 from .toy_stage import ToyStage, loader, photographs
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from gss.display import PanelRow
 from gss.labels import LabelSpace
-from gss.panels import PanelRow
 
 LABEL_SPACE = LabelSpace.from_names(["road", "tree"], [(10, 20, 30), (40, 150, 60)])
 

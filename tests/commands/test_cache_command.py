@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from drawn_layouts import draw_photograph, save
-from gss.data_caching import cache
 from gss.evaluate import evaluate
+from gss.runs.data_caching import cache
 from gss.train import train
 
 

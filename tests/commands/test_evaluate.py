@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from boundary_reference import boundary_f_scores
-from gss.checkpoints import TrainedSegmenter
-from gss.configuration import instantiate
+from gss.assembly.checkpoints import TrainedSegmenter
+from gss.cli.configuration import instantiate
 from gss.data.adverse import Adverse
 from gss.data.reading import read_image, read_pair_labels
 from gss.data.transforms import evaluation_transform

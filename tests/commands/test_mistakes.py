@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gss.configuration import config_dir
+from gss.cli.configuration import config_dir
 
 MISTAKES = {
     "a mistyped option": (["train", "stage=prior", "backbone=resnet81"], r"backbone=resnet81 .*nearest: .*resnet18"),

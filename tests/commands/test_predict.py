@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gss.checkpoints import TrainedSegmenter
+from gss.assembly.checkpoints import TrainedSegmenter
 from gss.maskige.palette import max_distance_palette
 from gss.predict import predict
 

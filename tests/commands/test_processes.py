@@ -19,14 +19,14 @@ from lightning.fabric.plugins.environments.lightning import find_free_network_po
 from omegaconf import OmegaConf
 from PIL import Image
 
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
-from gss.configuration import instantiate
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
+from gss.cli.configuration import instantiate
 from gss.data.dataset import SegmentationDataset
 from gss.evaluate import evaluate
-from gss.label_prior import LabelPrior
-from gss.targets import token_valid
-from gss.token_model.masking import random_masks
+from gss.objectives.targets import token_valid
+from gss.runs.label_prior import LabelPrior
+from gss.token_model.masked import random_masks
 from gss.train import train
 
 KEPT = ("callbacks=default", "callbacks.panels=null")
@@ -54,7 +54,7 @@ def work_as_rank(number, port, folder, work):
 
 def on_two_processes(folder, work):
     """Forks two processes, which need not import anything again, and gives the reports of both."""
-    importlib.import_module("gss.stages.evaluation")  # the commands import it late, which would then be in both
+    importlib.import_module("gss.runs.evaluation")  # the commands import it late, which would then be in both
     folder.mkdir()
     context, port = multiprocessing.get_context("fork"), find_free_network_port()
     pair = [context.Process(target=work_as_rank, args=(number, port, folder, work)) for number in range(2)]

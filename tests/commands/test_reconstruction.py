@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from boundary_reference import boundary_f_scores
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
-from gss.checkpoints import TrainedSegmenter
-from gss.configuration import instantiate
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
+from gss.assembly.checkpoints import TrainedSegmenter
+from gss.cli.configuration import instantiate
 from gss.evaluate import evaluate
 from gss.train import train
 

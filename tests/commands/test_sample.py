@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gss.class_statistics import class_statistics, distances
-from gss.configuration import instantiate
+from gss.cli.configuration import instantiate
 from gss.data.reading import read_labels
-from gss.label_prior import Drawing, LabelPrior
+from gss.metrics.label_statistics import class_statistics, distances
+from gss.runs.label_prior import Drawing, LabelPrior
 from gss.sample import sample
 from gss.train import train
 

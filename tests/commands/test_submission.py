@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from drawn_layouts import TO_TRAIN, draw_acdc, draw_ade20k, draw_cityscapes
-from gss.checkpoints import TrainedSegmenter
+from gss.assembly.checkpoints import TrainedSegmenter
 from gss.data.cityscapes import LABEL_IDS
 from gss.predict import predict
-from gss.submission import FORMATS, write_submission
+from gss.runs.submission import FORMATS, write_submission
 from gss.train import train
 
 

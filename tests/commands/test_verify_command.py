@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from drawn_layouts import draw_photograph, save
-from gss.data_verification import verify
+from gss.runs.data_verification import verify
 
 
 @pytest.fixture

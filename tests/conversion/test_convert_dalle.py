@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gss.conversion.dalle import convert_dalle
 from gss.convert import convert
 from gss.tokenizer.dalle import DalleDVAE
+from gss.tokenizer.dalle_conversion import convert_dalle
 from gss.tokenizer.dalle_weights import DalleWeights
 from published_dvae import Sizes, build, save_module, save_published
 

@@ -13,9 +13,7 @@ import zipfile
 import pytest
 import torch
 
-from gss.conversion.inert import StoredTensor
-from gss.conversion.modules import find_tensors
-from gss.conversion.torch_file import read_torch_file
+from gss.tokenizer.inert_pickle import StoredTensor, find_tensors, read_torch_file
 from published_dvae import Sizes, build, save_module
 
 ENCODER = "dall_e.encoder.Encoder"

@@ -12,9 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gss.data.adverse import CLEAN, Adverse, degradation_seed
+from gss.data.adverse import CLEAN, KINDS, Adverse, degradation_seed
 from gss.data.datamodule import SegmentationDataModule
-from gss.data.degradations import KINDS
 from gss.data.pairs import Pair
 from gss.data.scenes import draw_scene
 from gss.data.transforms import Augmentation

@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gss.data.dataset import SegmentationDataset, draw_seed
+from gss.data.dataset import Draw, SegmentationDataset, TrainingDraws, draw_seed
 from gss.data.loaders import Workers, build_loader
-from gss.data.sampler import Draw, TrainingDraws
 from gss.data.transforms import Augmentation, evaluation_transform, training_transform
 
 SIZE = (16, 24)

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gss.data.file_list import read_file_list
-from gss.data.folder import FolderPairs
+from gss.data.folder import FolderPairs, read_file_list
 
 
 @pytest.fixture

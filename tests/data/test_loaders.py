@@ -10,9 +10,8 @@ import lightning as L
 import pytest
 import torch
 
-from gss.data.dataset import SegmentationDataset
+from gss.data.dataset import Draw, SegmentationDataset
 from gss.data.loaders import Workers, build_loader
-from gss.data.sampler import Draw
 from gss.data.transforms import Augmentation, training_transform
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gss.data.planes import planes
+from gss.data.reading import planes
 
 
 def test_photographs_become_planes_of_shares_of_white_as_by_transposing():

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from gss.data.png import decode_plain_png
-from gss.data.reading import MAX_PIXELS, read_image, read_labels
+from gss.data.reading import MAX_PIXELS, decode_plain_png, read_image, read_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gss.data.sampler import EvaluationShard, TrainingDraws
+from gss.data.dataset import EvaluationShard, TrainingDraws
 
 
 def test_every_pass_holds_each_pair_once_in_a_new_order():

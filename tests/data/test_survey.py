@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from drawn_layouts import draw_photograph, save
-from gss.data.faults import REMEDIES, Kind, NotThere
 from gss.data.folder import FolderPairs
-from gss.data.pairs import Pair
+from gss.data.pairs import REMEDIES, Kind, NotThere, Pair
 from gss.data.survey import survey_split
 from gss.labels import LabelSpace
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gss.data.ade20k import ADE20KPairs
-from gss.data.ade20k_classes import CLASSES
+from gss.data.ade20k import CLASSES, ADE20KPairs
 from gss.data.mosaics import draw_mosaic, plan_split
 from gss.data.mosaics.kinds import found_indoors, found_outdoors, kinds
 from gss.data.mosaics.plan import pixel_counts

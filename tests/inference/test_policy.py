@@ -10,7 +10,7 @@ import yaml
 from segment_stubs import by_place, drawn, pixelwise
 from torch.nn.functional import interpolate
 
-from gss.configuration import config_dir
+from gss.cli.configuration import config_dir
 from gss.inference import Inference, build_inference
 from gss.inference.sizes import resized
 

@@ -9,7 +9,7 @@ from segment_stubs import averaged_by_numpy, by_place, drawn, pixelwise
 
 from gss.inference import Inference
 from gss.inference.bands import assembled
-from gss.inference.windows import BLENDS, Axis, starts, window_bands
+from gss.inference.sliding_window import BLENDS, Axis, starts, window_bands
 
 SIZES = [(40, 56), (16, 20), (33, 61), (15, 90), (70, 19), (1, 1), (1, 50), (17, 21)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gss.maskige.cells import enlarge_labels, pad_labels, reduce_class_probs
+from gss.maskige.transform import enlarge_labels, pad_labels, reduce_class_probs
 
 
 @pytest.mark.parametrize(("size", "padded"), [((5, 8), (8, 8)), ((8, 9), (8, 12)), ((4, 4), (4, 4)), ((1, 1), (4, 4))])

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from gss.data.cityscapes import cityscapes_labels
-from gss.maskige.inverse import NearestColour
-from gss.maskige.linear import AffineLeastSquares, LeastSquares
+from gss.maskige.inverse import AffineLeastSquares, LeastSquares, NearestColour
 from gss.maskige.palette import max_distance_palette
 
 DISPLAY = torch.tensor(cityscapes_labels().colours).float() / 255

@@ -8,9 +8,9 @@ import timm
 import torch
 from packaging.version import Version
 
-from gss.networks import backbone_network
+from gss.networks import timm_models
 from gss.networks.backbone import TimmBackbone
-from gss.networks.backbone_depth import block_depths, stage_depths
+from gss.networks.timm_models import block_depths, stage_depths
 
 
 def build(name="test_resnet", seed=0, **settings):
@@ -154,7 +154,7 @@ def test_a_network_that_keeps_its_activations_says_so():
 
 
 def test_an_older_timm_that_ignores_the_switch_is_named(monkeypatch):
-    monkeypatch.setattr(backbone_network.timm, "__version__", "1.0.30")
+    monkeypatch.setattr(timm_models.timm, "__version__", "1.0.30")
     with pytest.raises(ValueError, match=r"checkpointing=true needs timm>=1\.0\.31 for test_resnet, found 1\.0\.30"):
         build(checkpointing=True)
 

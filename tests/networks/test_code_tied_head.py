@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.networks.code_tied_head import CodeTiedTokenHead, standardised
-from gss.networks.heads import TiedTokenHead
+from gss.networks.token_heads import CodeTiedTokenHead, TiedTokenHead, standardised
 
 
 def draw(*shape, seed=0):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from gss.assembly import build_segmenter
-from gss.configuration import to_plain
-from gss.networks.detail import DetailPath
+from gss.assembly.build import build_segmenter
+from gss.cli.configuration import to_plain
+from gss.networks.fusion import DetailPath
 
 LEVEL, FUSED = 5, 7  # channels of the finest level and of the fused map
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.levels import LevelFusion, resize
+from gss.networks.fusion import LevelFusion, MultiLevelAggregation, resize
 from gss.window_attention import window_block
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from gss.networks import token_scores
-from gss.networks.token_scores import TokenScores, first_largest
-from gss.networks.vocabulary import Vocabulary
+from gss.networks.token_scores import TokenScores, Vocabulary, first_largest
 
 V, K, SIDE = 40, 5, 3
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from gss.networks.backbone import TimmBackbone
-from gss.networks.plain_pyramid import PlainPyramid, resize_to_patches
+from gss.networks.backbone import PlainPyramid, TimmBackbone, resize_to_patches
 
 WIDTHS = {"eva02_tiny_patch14_224": 192, "test_vit": 64, "vit_small_patch16_dinov3": 384}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import gss.assembly
-from gss.configuration import to_plain
+import gss.assembly.build
+from gss.cli.configuration import to_plain
 
 LEVELS = {  # channels of the backbones' levels, depth of the fusion, parameters as printed, in millions
     "swin_large": ((192, 384, 768, 1536), 2, 23.9),
@@ -70,9 +70,9 @@ def test_the_published_heads_have_the_published_number_of_parameters(compose_run
     levels, depth, printed = LEVELS[name]
     choices = ["head=paper", "fusion=paper", f"fusion.depth={depth}", "tokenizer=dalle", "maskige.scale=2"]
     config = to_plain(compose_run(tmp_path, "stage=conditioning", *choices))
-    monkeypatch.setattr(gss.assembly, "TimmBackbone", lambda **settings: FakeBackbone(levels))
+    monkeypatch.setattr(gss.assembly.build, "TimmBackbone", lambda **settings: FakeBackbone(levels))
     with torch.device("meta"):
-        network = gss.assembly.build_segmenter(config, NUM_CLASSES, FakeAutoencoder()).network
+        network = gss.assembly.build.build_segmenter(config, NUM_CLASSES, FakeAutoencoder()).network
     counts = {
         part: sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
         for part, module in network.named_children()

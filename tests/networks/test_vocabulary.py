@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.divergence import token_divergence
-from gss.networks.code_tied_head import CodeTiedTokenHead
-from gss.networks.heads import FreeTokenHead, TiedTokenHead
-from gss.networks.vocabulary import Vocabulary
-from gss.targets import TokenTargets
+from gss.networks.token_heads import CodeTiedTokenHead, FreeTokenHead, TiedTokenHead
+from gss.networks.token_scores import Vocabulary
+from gss.objectives.divergence import token_divergence
+from gss.objectives.targets import TokenTargets
 
 KEPT = torch.tensor([0, 2, 3, 7])
 ROWS = torch.tensor([0, 0, 1, 2, 3, 3, 2, 3, 0])

@@ -10,9 +10,9 @@ import pytest
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
 
-from gss.configuration import instantiate, instantiate_each, to_plain
-from gss.stages.run import run_stage
-from gss.stages.training import RunParts
+from gss.cli.configuration import instantiate, instantiate_each, to_plain
+from gss.runs.run import run_stage
+from gss.runs.training import RunParts
 
 
 class Run(NamedTuple):

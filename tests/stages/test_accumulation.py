@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
-from gss.configuration import instantiate, to_plain
+from gss.cli.configuration import instantiate, to_plain
+from gss.runs.training import build_trainer, fit
 from gss.stages.base import Stage
-from gss.stages.training import build_trainer, fit
 
 DOUBLE = "64-true"  # Adam makes much of what float32 rounds off; Lightning rounds to it on resuming
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gss.artefact import PriorArtefact
-from gss.checkpoints import TrainedSegmenter
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.checkpoints import TrainedSegmenter
+from gss.assembly.inverse_exchange import INVERSE, exchange_inverse
 from gss.evaluate import evaluate
-from gss.inverse_exchange import INVERSE, exchange_inverse
 
 EMA = ("stage=conditioning", "callbacks=ema", "callbacks.panels=null", "callbacks.ema.decay=0.5", "max_steps=4")
 LAST = "checkpoints/last.ckpt"

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from gss.checkpoints import TrainedSegmenter
+from gss.assembly.checkpoints import TrainedSegmenter
 
 
 def test_a_checkpoint_tells_what_it_was_trained_for(tiny_checkpoint):

@@ -11,19 +11,18 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 import gss.stages.conditioning
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder, restore_segmenter
-from gss.callbacks.checkpoint_io import AtomicCheckpointIO
-from gss.checkpoints import TrainedSegmenter, read_checkpoint
-from gss.configuration import instantiate
-from gss.divergence import token_divergence
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder, restore_segmenter
+from gss.assembly.checkpoint_io import AtomicCheckpointIO
+from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
+from gss.cli.configuration import instantiate
 from gss.evaluate import evaluate
-from gss.label_loss import label_loss
-from gss.losses import pixel_loss
 from gss.networks.token_scores import TokenScores
+from gss.objectives.conditioning import Objective
+from gss.objectives.divergence import token_divergence
+from gss.objectives.losses import label_loss, pixel_loss
+from gss.objectives.targets import token_targets
 from gss.pipeline import MaskigeAutoencoder
-from gss.stages.objective import Objective
-from gss.targets import token_targets
 
 CONDITIONING = ("stage=conditioning", "callbacks=default", "callbacks.panels=null")
 LAST = "checkpoints/last.ckpt"

@@ -11,10 +11,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from gss.assembly import build_segmenter
-from gss.configuration import to_plain
+from gss.assembly.build import build_segmenter
+from gss.cli.configuration import to_plain
+from gss.runs.training import build_trainer
 from gss.stages.execution import prepare_network
-from gss.stages.training import build_trainer
 
 
 class Losses(Callback):

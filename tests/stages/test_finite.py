@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from gss.checkpoints import TrainedSegmenter
-from gss.command_line import one_sentence
+from gss.assembly.checkpoints import TrainedSegmenter
+from gss.cli.command_line import one_sentence
 from gss.data.dataset import SegmentationDataset
 from gss.stages.finite import FiniteWatch, gradient_norms
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from gss.artefact import PriorArtefact
-from gss.checkpoints import TrainedSegmenter, read_checkpoint
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
 from gss.evaluate import evaluate
-from gss.stages.conditioning_settings import training_settings
-from gss.stages.objective import Objective
+from gss.objectives.conditioning import Objective, training_settings
 
 FT_W = ("maskige=ft_w", "maskige.inverse.channels=8", "maskige.temperature=1.0e5", "maskige.max_steps=0")
 BESIDE = ("stage=conditioning", *FT_W, "callbacks=default", "callbacks.panels=null", "optim.gradient_clip=0.05")

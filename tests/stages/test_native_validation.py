@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from gss.artefact import PriorArtefact
-from gss.checkpoints import TrainedSegmenter
-from gss.configuration import instantiate
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.checkpoints import TrainedSegmenter
+from gss.cli.configuration import instantiate
 from gss.evaluate import evaluate
 
 CONDITIONING = (

@@ -9,8 +9,7 @@ from torch import nn
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
-from gss.stages.optimisation import Optimisation
-from gss.stages.parameter_groups import parameter_groups
+from gss.stages.optimisation import Optimisation, parameter_groups
 
 
 def rates(max_steps, **settings):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
-from gss.callbacks.checkpoint_io import AtomicCheckpointIO
-from gss.checkpoints import TrainedSegmenter, read_checkpoint
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
+from gss.assembly.checkpoint_io import AtomicCheckpointIO
+from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
 from gss.evaluate import evaluate
 
 PREDICTIONS = ("stage=prior", "stage.maskige_source=predictions")

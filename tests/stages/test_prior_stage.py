@@ -5,17 +5,17 @@ import pytest
 import torch
 
 from boundary_reference import boundary_f_scores
-from gss import assembly
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
-from gss.configuration import instantiate, to_plain
+from gss.assembly import build
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
+from gss.cli.configuration import instantiate, to_plain
 from gss.data.cityscapes import cityscapes_labels
 from gss.maskige.assignment import assign_colours, touching_counts
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
+from gss.metrics.phantom_classes import blurred_third_class_rate
+from gss.runs.training import build_trainer
 from gss.stages.prior import PriorStage
-from gss.stages.training import build_trainer
-from gss.third_class import blurred_third_class_rate
 from gss.tokenizer import build_tokenizer
 
 
@@ -191,8 +191,8 @@ def test_an_artefact_is_read_without_choosing_colours_again(compose_tiny, run_ti
     path = tmp_path / "prior.safetensors"
     more = ("maskige.palette=learned", *VQVAE) if learned else ()
     run = run_tiny(tmp_path, "stage=prior", *more, f"prior={path}", "max_steps=1")
-    monkeypatch.setattr(assembly, "PALETTES", {})
-    monkeypatch.setattr(assembly, "assign_colours", None)
+    monkeypatch.setattr(build, "PALETTES", {})
+    monkeypatch.setattr(build, "assign_colours", None)
     transform = load_autoencoder(PriorArtefact.load(path)).transform
     assert transform.colours.equal(run.module.palette)
     assert transform.learned is learned

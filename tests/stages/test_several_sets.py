@@ -9,10 +9,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from gss.artefact import PriorArtefact
-from gss.configuration import instantiate
+from gss.assembly.artefact import PriorArtefact
+from gss.cli.configuration import instantiate
 from gss.labels import LabelSpace
-from gss.stages.worst import WorstReconstructions
+from gss.runs.reconstruction import WorstReconstructions
 
 
 class Loaders(Callback):

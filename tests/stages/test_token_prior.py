@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
-from gss.configuration import instantiate
-from gss.label_prior import LabelPrior
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
+from gss.cli.configuration import instantiate
+from gss.runs.label_prior import LabelPrior
+from gss.runs.token_prior import token_grids
 from gss.stages.token_prior import TokenPriorStage
-from gss.stages.token_run import token_grids
-from gss.token_model.masking import random_masks
+from gss.token_model.masked import random_masks
 
 SMALL = ("token_model=masked", "token_model.width=16", "token_model.depth=1", "token_model.batch_size=2")
 STEPS = ("token_model.max_steps=3", "token_model.val_every=2")

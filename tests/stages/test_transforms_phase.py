@@ -6,10 +6,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from gss.artefact import PriorArtefact
-from gss.assembly import load_autoencoder
-from gss.configuration import instantiate
-from gss.metrics import ConfusionMatrix, scores
+from gss.assembly.artefact import PriorArtefact
+from gss.assembly.build import load_autoencoder
+from gss.cli.configuration import instantiate
+from gss.metrics.confusion import ConfusionMatrix, scores
 from gss.stages.phases import TransformsPhase
 
 VQVAE = ("stage=prior", "tokenizer=vqvae", "tokenizer.vocab_size=16", "tokenizer.hidden=8", "tokenizer.num_blocks=1")

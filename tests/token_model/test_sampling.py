@@ -7,10 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gss.token_model.controls import shuffled_across, shuffled_within
-from gss.token_model.masked import MaskedTokenTransformer
-from gss.token_model.masking import random_masks, share_masked
-from gss.token_model.sampling import fill_in
+from gss.token_model.masked import MaskedTokenTransformer, random_masks, share_masked
+from gss.token_model.sampling import fill_in, shuffled_across, shuffled_within
 
 GRID = (4, 6)
 

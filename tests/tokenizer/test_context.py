@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.losses import mistake_loss
 from gss.maskige.inverse import SoftDistance
+from gss.objectives.losses import mistake_loss
 from gss.pipeline import MaskigeAutoencoder
-from gss.tokenizer.context import ContextDictionary
+from gss.tokenizer.patches_context import ContextDictionary
 
 SMALL = {"stride": 4, "vocab_size": 16, "hidden": 16, "depth": 1}
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gss.conversion.dalle import convert_dalle
 from gss.tokenizer.dalle import DalleDVAE
+from gss.tokenizer.dalle_conversion import convert_dalle
+from gss.tokenizer.dalle_network import DVAEDecoder, DVAEEncoder, DVAELayout
 from gss.tokenizer.dalle_weights import DalleWeights
-from gss.tokenizer.dvae import DVAEDecoder, DVAEEncoder
-from gss.tokenizer.dvae_layout import DVAELayout
 from published_dvae import Sizes, save_published
 
 SIZES = {"vocab_size": 12, "hidden": 8, "num_blocks": 2, "code_dim": 6}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers_networks import NAMES, tokenizer_of
 
-from gss.losses import reconstruction_loss
 from gss.maskige.inverse import SoftDistance
+from gss.objectives.losses import reconstruction_loss
 from gss.pipeline import MaskigeAutoencoder
 
 pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")

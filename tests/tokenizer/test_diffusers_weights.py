@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers_networks import KINDS, NAMES, publish, tokenizer_of
 
-from gss.losses import reconstruction_loss
+from gss.objectives.losses import reconstruction_loss
 
 pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
 

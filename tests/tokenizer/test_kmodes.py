@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gss.tokenizer.kmodes import kmodes
-from gss.tokenizer.patch_cost import mistake_weights, nearest_codes
+from gss.tokenizer.patch_clustering import kmodes, mistake_weights, nearest_codes
 
 CLASSES, PIXELS = 4, 6
 DRAW = np.random.default_rng(0)

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from gss.losses import reconstruction_loss
-from gss.tokenizer.levels import fsq_levels
-from gss.tokenizer.quantizers import build_quantizer
+from gss.objectives.losses import reconstruction_loss
+from gss.tokenizer.quantizers import build_quantizer, fsq_levels
 from gss.tokenizer.vqvae import VQVAE
 
 NAMES = ("ema", "fsq", "lfq")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.losses import reconstruction_loss
+from gss.objectives.losses import reconstruction_loss
 from gss.tokenizer.vqvae import VQVAE
 
 SMALL = {"vocab_size": 12, "hidden": 8, "code_dim": 4, "num_blocks": 1}

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 from torch import Tensor
 
-from gss.progress import Display, Task, choose_display
+from gss.display.progress import Display, Task, choose_display
 
 QUIET_SECONDS = 20.0  # a validation inside training gets plain lines only while it lasts longer than this
 

@@ -8,8 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 from rich import get_console
 
-from gss.callbacks.folder import run_folder
-from gss.tables import append_row, class_scores, class_table, headline_scores
+from gss.callbacks.panels import run_folder
+from gss.display.tables import append_row, class_scores, class_table, headline_scores
 
 
 class PerClassTable(pl.Callback):

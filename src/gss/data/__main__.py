@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gss.command_line import RESOLVED, run
+from gss.cli.command_line import RESOLVED, run
 
 USAGE = """\
 Looks into a data set, or prepares it, before anything is trained on it:
@@ -18,7 +18,7 @@ Looks into a data set, or prepares it, before anything is trained on it:
 
 `python -m gss.data VERB --help` lists the groups, `conf/data` the names. The same commands: gss-data VERB.
 Exit codes: 0 all is well, 1 verify found faults, 2 a mistake in the command."""
-VERBS = {"verify": "gss.data_verification", "cache": "gss.data_caching"}
+VERBS = {"verify": "gss.runs.data_verification", "cache": "gss.runs.data_caching"}
 """Each verb's module, with a function of the verb's name; its configuration is `conf/VERB.yaml`."""
 
 

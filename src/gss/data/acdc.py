@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gss.data.cityscapes import label_kinds, translated
 from gss.data.folder import FolderPairs
-from gss.data.listing import changed, list_parts
-from gss.data.pairs import Pair, PairSource
+from gss.data.pairs import Pair, PairSource, changed, list_parts
 
 CONDITIONS = ("fog", "night", "rain", "snow")
 SPLITS = ("train", "val", "test")

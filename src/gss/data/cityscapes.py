@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from gss.data.folder import FolderPairs
-from gss.data.listing import changed
-from gss.data.pairs import Pair
+from gss.data.pairs import Pair, changed
 from gss.labels import IGNORE, LabelSpace
 
 LABEL_KINDS = ("labelIds", "labelTrainIds")

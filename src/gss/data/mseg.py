@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from gss.data.faults import FaultyListing, NotThere
-from gss.data.file_list import listed_file, read_pairs
-from gss.data.listing import changed, list_parts
+from gss.data.folder import listed_file, read_pairs
 from gss.data.mseg_taxonomy import training_labels
-from gss.data.pairs import Pair
+from gss.data.pairs import FaultyListing, NotThere, Pair, changed, list_parts
 
 TRAINING_FOLDERS = {
     "ade20k-150": "ADE20K/ADEChallengeData2016",

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gss.data.faults import Fault
-from gss.data.listing import list_with_faults
-from gss.data.pairs import Pair, PairSource
+from gss.data.pairs import Fault, Pair, PairSource, list_with_faults
 from gss.data.progress import shown
 from gss.data.verify import inspect_pair, num_threads
 from gss.labels import IGNORE, LabelSpace

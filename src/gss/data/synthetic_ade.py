@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 from gss.data.ade20k import FOLDER, SPLITS, ADE20KPairs
-from gss.data.drawn import DrawnPairs, encoded
 from gss.data.mosaics import draw_mosaic, plan_split
 from gss.data.mosaics.plan import Shares
 from gss.data.pairs import Pair
+from gss.data.synthetic import DrawnPairs, encoded
 
 
 class SyntheticADEPairs(DrawnPairs):

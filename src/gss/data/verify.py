@@ -13,8 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.faults import Fault, Kind
-from gss.data.pairs import Pair
+from gss.data.pairs import Fault, Kind, Pair
 from gss.data.progress import shown
 from gss.data.reading import image_size, labels_of, read_ids, require_same_size
 from gss.labels import LabelSpace

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gss.inference.bands import Band, Segment, assembled, enlarged, likeliest
 from gss.inference.sizes import Size, resized, scaled_size, short_side_size, trained_size
-from gss.inference.windows import BLENDS, window_bands
+from gss.inference.sliding_window import BLENDS, window_bands
 
 NAMES = ("whole", "window")
 SCALES = ("trained", "native", "short_side")

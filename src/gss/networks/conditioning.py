@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gss.networks.backbone import TimmBackbone
-from gss.networks.detail import DetailPath
-from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.heads import TokenHead
+from gss.networks.fusion import DetailPath, MultiLevelAggregation
 from gss.networks.pixel_heads import PixelHead
+from gss.networks.token_heads import TokenHead
 from gss.networks.token_scores import TokenScores
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gss.networks.levels import LevelFusion
+from gss.networks.fusion import LevelFusion
 
 
 class PixelHead(nn.Module, ABC):

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from gss.labels import LabelSpace
-from gss.scoreboard import Scoreboard, Tally, check_names, harmonic_mean
+from gss.metrics.scoreboard import Scoreboard, Tally, check_names, harmonic_mean
 from gss.stages.finite import FiniteWatch, gradients_of
 from gss.stages.optimisation import Optimisation
 
@@ -40,7 +40,7 @@ class Stage(L.LightningModule):
         label_space: the classes.
         optimisation: optimiser and schedule; None where nothing is trained.
         record: plain data kept in every checkpoint under `gss` (configuration, classes, prior), from which
-            `gss.assembly` rebuilds the networks.
+            `gss.assembly.build` rebuilds the networks.
         scored: names of the predictions that are scored, each in its own tally of every data set.
     """
 

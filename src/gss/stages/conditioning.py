@@ -5,25 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from gss.assembly.inverse_exchange import conditioned_on
+from gss.display import PanelRow
 from gss.inference import Inference
 from gss.inference.sizes import resized
-from gss.inverse_exchange import conditioned_on
-from gss.label_loss import check_passes_gradients
 from gss.labels import LabelSpace
+from gss.metrics.scoreboard import ReadoutTally, Scoreboard, Tally
 from gss.networks.conditioning import ConditioningOutput
-from gss.panels import PanelRow
+from gss.objectives.conditioning import Objective
+from gss.objectives.losses import check_passes_gradients
+from gss.objectives.targets import IgnorePolicy, OneHotPosterior, Posterior, Spread, TokenTargets, token_targets
 from gss.pipeline import PIXEL_READOUT, GenerativeSegmenter
-from gss.posteriors import OneHotPosterior, Posterior
-from gss.scoreboard import ReadoutTally, Scoreboard, Tally
 from gss.stages.base import Batch, Stage
-from gss.stages.clipping import clip_apart
-from gss.stages.objective import Objective
 from gss.stages.optimisation import Optimisation
-from gss.targets import IgnorePolicy, Spread, TokenTargets, token_targets
+
+# FOLDED Gradients clipped part by part, so that what is trained beside a network has no say in the length of its steps.
+
+
+def clip_apart(optimizer: Optimizer, part: nn.Module, largest: float) -> None:
+    """Clips the norm of a part's gradient, and apart from it that of all else that the optimiser moves.
+
+    Args:
+        optimizer: of a step whose gradients are made, and not scaled.
+        part: some of whose parameters it moves.
+        largest: norm, of each of both.
+    """
+    inside = {id(parameter) for parameter in part.parameters()}
+    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for belongs in (True, False):
+        nn.utils.clip_grad_norm_([one for one in moved if (id(one) in inside) == belongs], largest)
 
 
 class ConditioningStage(Stage):

@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from gss.artefact import PriorArtefact
-from gss.boundaries import BoundaryFScore
+from gss.assembly.artefact import PriorArtefact
+from gss.display import PanelRow
+from gss.display.progress import track
 from gss.labels import LabelSpace
-from gss.metrics import TokenCounts, codebook_perplexity, codebook_usage
-from gss.panels import PanelRow
+from gss.metrics.boundaries import BoundaryFScore
+from gss.metrics.confusion import TokenCounts, codebook_perplexity, codebook_usage
+from gss.metrics.phantom_classes import ThirdClassRate
+from gss.metrics.scoreboard import Scoreboard
+from gss.objectives.targets import token_valid
 from gss.pipeline import MaskigeAutoencoder
-from gss.progress import track
-from gss.scoreboard import Scoreboard
 from gss.stages.base import Batch, Stage
-from gss.stages.effort import Effort
 from gss.stages.optimisation import Optimisation
 from gss.stages.phases import Phase
-from gss.targets import token_valid
-from gss.third_class import ThirdClassRate
+
+# FOLDED What a training costs: seconds by the wall clock, and the parameters that an optimiser moved.
+
+
+class Effort:
+    """Adds up over the fits of a run: the dictionary of a tokenizer, its training, whatever is trained after it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._timing = False
+        self._sizes: dict[int, int] = {}
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Adds the seconds that the block takes, once where one block lies within another."""
+        outermost, start = not self._timing, time.perf_counter()
+        self._timing = True
+        try:
+            yield
+        finally:
+            if outermost:
+                self._timing = False
+                self.seconds += time.perf_counter() - start
+
+    def count(self, optimizers: Iterable[Optimizer]) -> None:
+        """Adds the parameters of these optimisers, each one once; codes that follow moving averages are none."""
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                self._sizes |= {id(parameter): parameter.numel() for parameter in group["params"]}
+
+    @property
+    def trained_parameters(self) -> int:
+        """Numbers that were trained by gradient."""
+        return sum(self._sizes.values())
+
+    def figures(self) -> dict[str, float]:
+        """`trained_parameters` (a whole number) and `seconds`, as a run's result gives them."""
+        return {"trained_parameters": self.trained_parameters, "seconds": self.seconds}
 
 
 class PriorStage(Stage):

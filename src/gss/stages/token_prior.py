@@ -12,8 +12,7 @@ from torchmetrics import MeanMetric
 from gss.labels import LabelSpace
 from gss.stages.base import Stage
 from gss.stages.optimisation import Optimisation
-from gss.token_model.masked import MaskedTokenTransformer
-from gss.token_model.masking import random_masks
+from gss.token_model.masked import MaskedTokenTransformer, random_masks
 
 
 class TokenBatch(TypedDict):

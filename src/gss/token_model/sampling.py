@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gss.token_model.masked import MaskedTokenTransformer
-from gss.token_model.masking import share_masked
+from gss.token_model.masked import MaskedTokenTransformer, share_masked
 
 
 @torch.no_grad()
@@ -80,3 +79,19 @@ def _check(steps: int, temperature: float, randomness: float) -> None:
         raise ValueError(f"temperature={temperature} must be above 0: likely tokens are preferred below 1")
     if not randomness >= 0:
         raise ValueError(f"randomness={randomness} must be at least 0: 0 always keeps the surest tokens")
+
+
+# FOLDED Grids that share something with real ones but not their order: what a learned distribution has to beat.
+
+
+def shuffled_within(tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Each grid's own tokens in random places: (B, h, w) int64, its histogram kept."""
+    flat = tokens.flatten(1)
+    order = torch.rand(flat.shape, generator=generator, device=tokens.device).argsort(1)
+    return flat.gather(1, order).view_as(tokens)
+
+
+def shuffled_across(tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Each place's tokens dealt anew among the grids: (B, h, w) int64, what is likely at a place kept."""
+    order = torch.rand(tokens.shape, generator=generator, device=tokens.device).argsort(0)
+    return tokens.gather(0, order)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gss.tokenizer.context import ContextDictionary
+from gss.tokenizer.base import Tokenizer
 from gss.tokenizer.dalle import DalleDVAE
-from gss.tokenizer.kl import KLAutoencoder
+from gss.tokenizer.diffusers import VQGAN, KLAutoencoder
 from gss.tokenizer.patches import PatchDictionary
-from gss.tokenizer.protocol import Tokenizer
-from gss.tokenizer.vqgan import VQGAN
+from gss.tokenizer.patches_context import ContextDictionary
 from gss.tokenizer.vqvae import VQVAE
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {

@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gss.tokenizer.counting import count_tokens
+from gss.tokenizer.base import Decoded, Tokenizer, check_divisible, count_tokens, full_precision
+from gss.tokenizer.dalle_network import STRIDE, DVAEDecoder, DVAEEncoder, DVAELayout
 from gss.tokenizer.dalle_weights import HOW_TO_GET, DalleWeights
-from gss.tokenizer.dvae import DVAEDecoder, DVAEEncoder
-from gss.tokenizer.dvae_layout import STRIDE, DVAELayout
-from gss.tokenizer.protocol import Decoded, Tokenizer, check_divisible, full_precision
 
 
 class DalleDVAE(Tokenizer):

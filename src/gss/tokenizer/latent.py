@@ -6,8 +6,8 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from gss.tokenizer.protocol import Decoded, Reconstruction, Tokenizer, check_divisible, full_precision
-from gss.tokenizer.quantizer import Quantizer
+from gss.tokenizer.base import Decoded, Reconstruction, Tokenizer, check_divisible, full_precision
+from gss.tokenizer.quantizers import Quantizer
 
 
 class LatentTokenizer(Tokenizer):

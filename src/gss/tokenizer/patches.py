@@ -8,10 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gss.tokenizer.kmodes import kmodes
-from gss.tokenizer.patch_cost import cheapest_codes, mistake_weights, nearest_codes
-from gss.tokenizer.patch_counts import count_patches, patch_classes
-from gss.tokenizer.protocol import CellClasses, Decoded, Tokenizer, full_precision, shares_of
+from gss.tokenizer.base import CellClasses, Decoded, Tokenizer, full_precision, shares_of
+from gss.tokenizer.patch_clustering import (
+    cheapest_codes,
+    count_patches,
+    kmodes,
+    mistake_weights,
+    nearest_codes,
+    patch_classes,
+)
 
 
 class PatchDictionary(Tokenizer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from gss.data.ade20k_classes import CLASSES
+from gss.data.ade20k import CLASSES
 
 _KINDS = {
     "top": "sky, ceiling",  # from the upper edge down

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.ade20k import UNLABELLED
-from gss.data.ade20k_classes import CLASSES
+from gss.data.ade20k import CLASSES, UNLABELLED
 from gss.data.mosaics.kinds import kinds
 from gss.data.mosaics.plan import Shares, pixel_counts
 from gss.data.mosaics.shapes import GAUGES, INSTANCES, Field
-from gss.data.scenes.noise import Noise
+from gss.data.scenes.canvas import Noise
 from gss.labels import default_colours
 
 _LAYERS = ("post", "rail", "blob", "box"), ("slab",), ("top", "bottom")  # from the front to the back

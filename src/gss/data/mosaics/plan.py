@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.ade20k_classes import CLASSES, NUM_TRAINING_PICTURES
+from gss.data.ade20k import CLASSES, NUM_TRAINING_PICTURES
 from gss.data.mosaics.kinds import found_indoors, found_outdoors
 
 Shares = NDArray[np.float64]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gss.data.scenes.canvas import Colour
-from gss.data.scenes.ids import BUILDING, FENCE, VEGETATION, WALL
+from gss.data.scenes.canvas import BUILDING, FENCE, VEGETATION, WALL, Colour
 
 _PLASTER: tuple[Colour, ...] = (
     (204, 178, 146), (176, 110, 88), (206, 196, 178), (150, 150, 156), (188, 148, 96), (160, 88, 70),

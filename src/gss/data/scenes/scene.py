@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.scenes.canvas import Camera, Canvas, Light, rgb
-from gss.data.scenes.ids import EGO_VEHICLE
+from gss.data.scenes.canvas import EGO_VEHICLE, Camera, Canvas, Light, Noise, rgb
 from gss.data.scenes.layout import draw_layout, draw_lots
-from gss.data.scenes.noise import Noise
 from gss.data.scenes.street import paint_ground, paint_lots, paint_sky
 from gss.data.scenes.traffic import paint_traffic
 

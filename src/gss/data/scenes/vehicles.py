@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gss.data.scenes.canvas import Canvas, Colour, Point, darker, pick
-from gss.data.scenes.ids import BUS, CAR, TRUCK
+from gss.data.scenes.canvas import BUS, CAR, TRUCK, Canvas, Colour, Point, darker, pick
 
 PAINTS: tuple[Colour, ...] = (
     (186, 36, 36), (38, 74, 140), (222, 222, 226), (46, 48, 54), (140, 146, 152), (214, 170, 60),

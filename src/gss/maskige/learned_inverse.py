@@ -1,0 +1,160 @@
+"""X^-1 with weights: soft distance, and what a network that sees the neighbourhood adds to it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gss.maskige.inverse import AffineLeastSquares, Inverse, LeastSquares, NearestColour, SoftDistance
+from gss.window_attention import window_block
+
+
+class Correction(nn.Module):
+    """A network from a maskige to class scores whose last layer is the 1x1 or 3x3 convolution `output`."""
+
+    output: nn.Conv2d
+
+
+class ResidualInverse(Inverse):
+    """Scores of the soft distance plus a learned correction, which begins at zero.
+
+    So an untrained one reads exactly what the soft distance reads, and training can only be asked what context adds
+    to colour (the zero-initialised residual head of Semantic Prism, arXiv 2608.11537).
+
+    Args:
+        correction: maps a maskige (B, 3, H, W) float in [0, 1] to (B, K, H, W); `output` is its last convolution.
+        temperature: of the soft distance, in squared 8-bit colour units.
+    """
+
+    def __init__(self, correction: Correction, temperature: float = 900.0) -> None:
+        super().__init__()
+        self.distance, self.correction = SoftDistance(temperature), correction
+        nn.init.zeros_(correction.output.weight)
+        assert correction.output.bias is not None
+        nn.init.zeros_(correction.output.bias)
+
+    def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
+        """Soft distance and correction, added in single precision.
+
+        Args:
+            maskige: (B, 3, H, W) float in [0, 1].
+            colours: (K, 3) float32 in [0, 1], the palette.
+
+        Returns:
+            Scores (B, K, H, W) float32.
+        """
+        correction: Tensor = self.correction(maskige)
+        return self.distance.class_scores(maskige, colours) + correction.float()
+
+
+class ConvolutionCorrection(Correction):
+    """Three 3x3 convolutions with ReLU between them (the paper's FT: a "3-layer CNN with activations").
+
+    Args:
+        num_classes: K.
+        hidden: width of the first two.
+    """
+
+    def __init__(self, num_classes: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.output = nn.Conv2d(hidden, num_classes, 3, padding=1)
+
+    def forward(self, maskige: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [0, 1] to (B, K, H, W)."""
+        features = self.second(self.first(maskige * 2 - 1).relu()).relu()
+        return torch.as_tensor(self.output(features))
+
+
+# FOLDED The shifted-window network of the paper's FT-W, layer by layer as released.
+
+
+class WindowCorrection(Correction):
+    """1x1 convolution with batch norm and ReLU, shifted-window blocks, layer norm, 1x1 convolution to the classes.
+
+    The released sizes are channels=128, 4 heads, windows of 7 pixels, FFN of 256, depth 1 for Cityscapes (whose windows
+    are then never shifted) and 2 for ADE20K: 136,503 and 286,558 parameters.
+
+    Args:
+        num_classes: K.
+        channels: width; the FFN has twice as much.
+        depth: number of blocks; every second one shifts its windows.
+        num_heads: of each block.
+        window_size: side of a window, maskige pixels.
+
+    Raises:
+        ValueError: unless the heads divide the channels and there is at least one block.
+    """
+
+    def __init__(
+        self, num_classes: int, channels: int = 128, depth: int = 1, num_heads: int = 4, window_size: int = 7
+    ) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(f"maskige.inverse.channels={channels} must be a multiple of num_heads={num_heads}")
+        if depth < 1:
+            raise ValueError(f"maskige.inverse.depth={depth} must be at least 1")
+        self.input = nn.Sequential(nn.Conv2d(3, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
+        self.blocks = nn.Sequential(*(window_block(channels, num_heads, window_size, i) for i in range(depth)))
+        self.norm = nn.LayerNorm(channels)
+        self.output = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, maskige: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [0, 1] of any size to (B, K, H, W)."""
+        features = self.norm(self.blocks(self.input(maskige).movedim(1, -1)))
+        return torch.as_tensor(self.output(features.movedim(-1, 1)))
+
+
+# FOLDED The inverses by name.
+
+
+def build_inverse(name: str, num_classes: int, temperature: float = 900.0, **settings: Any) -> Inverse:
+    """The inverse that `maskige.inverse.name` names.
+
+    Args:
+        name: a key of `INVERSES`.
+        num_classes: K.
+        temperature: of the soft distance, alone or under a learned correction, in squared 8-bit colour units.
+        settings: of the learned ones: `hidden` of cnn; `channels`, `depth`, `num_heads`, `window_size` of
+            shifted_window.
+
+    Raises:
+        ValueError: if there is no inverse of that name, or it has not these settings.
+    """
+    if name not in INVERSES:
+        raise ValueError(f"unknown maskige.inverse.name={name!r}: one of {', '.join(INVERSES)}")
+    known = list(inspect.signature(INVERSES[name]).parameters)[2:]
+    for setting in settings:
+        if setting not in known:
+            there_are = f"those are {', '.join(known)}" if known else "there are none"
+            raise ValueError(
+                f"maskige.inverse.{setting} is no setting of maskige.inverse.name={name} ({there_are}): "
+                f"leave it out with ~maskige.inverse.{setting}"
+            )
+    return INVERSES[name](num_classes, temperature, **settings)
+
+
+def _cnn(num_classes: int, temperature: float, hidden: int = 32) -> Inverse:
+    return ResidualInverse(ConvolutionCorrection(num_classes, hidden), temperature)
+
+
+def _shifted_window(
+    num_classes: int, temperature: float, channels: int = 128, depth: int = 1, num_heads: int = 4, window_size: int = 7
+) -> Inverse:
+    correction = WindowCorrection(num_classes, channels, depth, num_heads, window_size)
+    return ResidualInverse(correction, temperature)
+
+
+INVERSES: dict[str, Callable[..., Inverse]] = {
+    "nearest": lambda num_classes, temperature: NearestColour(),
+    "least_squares": lambda num_classes, temperature: LeastSquares(),
+    "affine": lambda num_classes, temperature: AffineLeastSquares(),
+    "soft_distance": lambda num_classes, temperature: SoftDistance(temperature),
+    "cnn": _cnn,
+    "shifted_window": _shifted_window,
+}

@@ -1,0 +1,208 @@
+"""Photographs in, pictures out: labels, generated maskige and overlay, each at the photograph's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from gss.assembly.checkpoints import TrainedSegmenter
+from gss.data.reading import planes, read_image
+from gss.display import overlay
+from gss.display.progress import track
+from gss.inference import Inference
+from gss.pipeline import GenerativeSegmenter
+from gss.runs.submission import entries, submission_format, write_submission
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def find_photographs(source: Path) -> list[Path]:
+    """The photographs of a folder and its subfolders in order, or the one photograph that `source` names.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if source.is_file():
+        return [source]
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in ENDINGS)
+    if not found:
+        raise ValueError(f"input={source} holds no photograph ({', '.join(ENDINGS)}): give a photograph or a folder")
+    return found
+
+
+def predict_photographs(
+    trained: TrainedSegmenter,
+    photographs: Sequence[Path],
+    output: Path,
+    readout: str | None = None,
+    device: str = "cpu",
+    opacity: float = 0.5,
+    inference: Inference | None = None,
+) -> None:
+    """Writes `labels/NAME.png` (train ids), `maskige/NAME.png` and `overlay/NAME.png` for each photograph.
+
+    A photograph that cannot be read does not stop the others.
+
+    Args:
+        trained: the checkpoint.
+        photographs: files.
+        output: folder, made when missing. The maskige is left out for the pixel readout, which generates none, and for
+            photographs in windows or in several views, which have as many.
+        readout: argmax, expected or pixel; None: the trained one.
+        device: cpu, cuda or cuda:N.
+        opacity: of the labels over the photograph, in [0, 1].
+        inference: how photographs are shown to the network; None: as in training.
+
+    Raises:
+        ValueError: after the last photograph, naming those that could not be read; or before, if two photographs would
+            write the same file, or the device is not there.
+    """
+    names, segmenting = _names(photographs), Segmenting.on(device, trained, readout, inference)
+    unread: list[str] = []
+    for path in track(photographs, "predicting", unit="photographs"):
+        try:
+            image = read_photograph(path)
+        except ValueError as error:
+            unread.append(str(error))
+            continue
+        _write(segmenting(image), image, output, names[path], trained, opacity)
+    trained.segmenter.cpu()
+    if unread:
+        raise ValueError(f"{len(unread)} of {len(photographs)} photographs were left out: {'; '.join(unread)}")
+
+
+def predict_submission(
+    trained: TrainedSegmenter,
+    photographs: Sequence[Path],
+    name: str,
+    target: Path,
+    readout: str | None = None,
+    device: str = "cpu",
+    inference: Inference | None = None,
+) -> None:
+    """Writes what a benchmark's server takes: the labels of every photograph, in its ids and under its names, zipped.
+
+    Args:
+        trained: the checkpoint.
+        photographs: of the split that the server scores.
+        name: the server's data set: cityscapes, ade20k or acdc.
+        target: the zip, written whole or not at all.
+        readout: argmax, expected or pixel; None: the trained one.
+        device: cpu, cuda or cuda:N.
+        inference: how photographs are shown to the network; None: as in training.
+
+    Raises:
+        ValueError: before anything is segmented, if the classes or the photographs' names are not the server's; and for
+            a photograph that cannot be read, since a submission must be complete.
+    """
+    wanted = submission_format(name, trained.label_space.names)
+    named, segmenting = entries(wanted, photographs), Segmenting.on(device, trained, readout, inference)
+
+    def labelled() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """Entries and train ids (H, W) uint8 in [0, K), photograph by photograph."""
+        for path in track(photographs, "predicting", unit="photographs"):
+            yield named[path], segmenting(read_photograph(path))[0].cpu().numpy().astype(np.uint8)
+
+    write_submission(wanted, labelled(), len(photographs), target)
+    trained.segmenter.cpu()
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that torch does not know or that is not there."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"device={device} is not a device: choose cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device}, but no CUDA device was found: choose device=cpu")
+
+
+def read_photograph(path: Path) -> Tensor:
+    """A photograph (3, H, W) float32 in [0, 1], upright.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    return torch.from_numpy(planes(read_image(path)))
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """Photographs to labels, one at a time.
+
+    Args:
+        segmenter: on the device, in evaluation mode.
+        readout: argmax, expected or pixel.
+        inference: how photographs are shown to the network.
+        device: cpu, cuda or cuda:N.
+    """
+
+    segmenter: GenerativeSegmenter
+    readout: str
+    inference: Inference
+    device: str
+
+    @classmethod
+    def on(cls, device: str, trained: TrainedSegmenter, readout: str | None, inference: Inference | None) -> Segmenting:
+        """A checkpoint's segmenter, moved to the device; None stands for what it was trained with.
+
+        Raises:
+            ValueError: if the readout or the device is not there.
+        """
+        chosen = trained.readout(readout)
+        check_device(device)
+        return cls(trained.segmenter.to(device), chosen, inference or trained.inference(), device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Labels (H, W) int64 in [0, K) of a photograph (3, H, W) float32 in [0, 1], and its maskige, if it has one."""
+        drawn: list[Tensor | None] = []
+
+        def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
+            """class_probs (N, K, h, w) float32 of views (N, 3, h, w) float32; keeps the maskige of a single view."""
+            generation = self.segmenter(shown, self.readout)
+            if self.inference.sees_whole:
+                drawn.append(generation.maskige)
+            yield self.readout, generation.class_probs
+
+        labels = self.inference.labels(segment, image[None].to(self.device))[self.readout][0]
+        maskige = drawn[0] if drawn else None
+        if maskige is not None:  # a picture to look at: enlarged for show, never decoded again
+            maskige = nn.functional.interpolate(maskige, size=image.shape[-2:], mode="nearest")[0]
+        return labels, maskige
+
+
+def _write(
+    result: tuple[Tensor, Tensor | None],
+    image: Tensor,
+    output: Path,
+    name: str,
+    trained: TrainedSegmenter,
+    opacity: float,
+) -> None:
+    """Saves labels (H, W) int64, the maskige (3, H, W) if any, and the overlay of image (3, H, W) in [0, 1]."""
+    labels, maskige = result
+    pictures = {"labels": labels.cpu().numpy().astype(np.uint8)}
+    if maskige is not None:
+        pictures["maskige"] = (maskige.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
+    pictures["overlay"] = overlay(image, labels.cpu(), trained.label_space, opacity)
+    for kind, pixels in pictures.items():
+        target = output / kind / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target)
+
+
+def _names(photographs: Sequence[Path]) -> dict[Path, str]:
+    names: dict[str, Path] = {}
+    for path in photographs:
+        if path.stem in names:
+            raise ValueError(f"'{names[path.stem]}' and '{path}' would both write {path.stem}.png: rename one")
+        names[path.stem] = path
+    return {path: name for name, path in names.items()}

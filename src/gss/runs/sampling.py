@@ -1,0 +1,211 @@
+"""New label maps from stage one, and how unlike real ones they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gss.data.datamodule import SegmentationDataModule
+from gss.data.reading import read_labels
+from gss.data.transforms import resize_labels
+from gss.display import Section, draw_sheet
+from gss.display.colours import colour_labels
+from gss.labels import IGNORE, LabelSpace
+from gss.metrics.label_statistics import ClassStatistics, class_statistics, distances
+from gss.runs.label_prior import Drawing, LabelPrior
+from gss.token_model.sampling import shuffled_across, shuffled_within
+
+# FOLDED Label maps as files: PNGs of train ids with a picture of each in display colours, and label maps read for a prior.
+
+
+def write_label_maps(folder: Path, names: Sequence[str], label_maps: Tensor, label_space: LabelSpace) -> None:
+    """Writes `NAME.png` with train ids, and the same in display colours into a folder `..._colour` beside it.
+
+    Args:
+        folder: made when missing.
+        names: of the files, without ending; one may lie in a folder of its own.
+        label_maps: (N, H, W) int64 in [0, K) or 255.
+        label_space: gives the display colours.
+    """
+    shown = folder.with_name(f"{folder.name}_colour")
+    for name, labels in zip(names, label_maps, strict=True):
+        pictures = {folder: labels.numpy().astype(np.uint8), shown: colour_labels(labels, label_space)}
+        for place, pixels in pictures.items():
+            target = place / f"{name}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(target)
+
+
+def read_label_folder(source: Path, label_space: LabelSpace, size: tuple[int, int]) -> tuple[list[str], Tensor]:
+    """Label PNGs of a folder and its subfolders in order, or the one file that `source` names.
+
+    Args:
+        source: holds file ids, as the data set's own label files do.
+        label_space: translates them.
+        size: (H, W) that they are brought to, by nearest neighbour.
+
+    Returns:
+        Paths below `source` without ending, and labels (N, H, W) int64 in [0, K) or 255.
+
+    Raises:
+        ValueError: if there is none, or one cannot be read.
+    """
+    paths = [source] if source.is_file() else sorted(source.rglob("*.png"))
+    if not paths:
+        raise ValueError(f"input={source} holds no label file (.png): give a label PNG or a folder of them")
+    folder = source.parent if source.is_file() else source
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    maps = [resize_labels(read_labels(path, label_space), size) for path in paths]
+    return names, torch.from_numpy(np.stack(maps)).long()
+
+
+def spread_label_maps(datamodule: SegmentationDataModule, split: str, num: int) -> tuple[list[str], Tensor]:
+    """At most `num` label maps spread evenly over a split, since neighbours in a film look alike.
+
+    Returns:
+        Their names, and labels (N, H, W) int64 in [0, K) or 255.
+    """
+    data = datamodule.dataset(split)
+    places = np.unique(np.linspace(0, len(data) - 1, min(num, len(data))).round().astype(int))
+    samples = [data[int(place)] for place in places]
+    return [sample["name"] for sample in samples], torch.stack([sample["labels"] for sample in samples])
+
+
+COLUMNS, SHOWN = 4, 8  # of the contact sheet: maps beside each other, and maps of each kind
+
+Distances = dict[str, dict[str, float]]
+
+
+def draw_samples(
+    prior: LabelPrior, datamodule: SegmentationDataModule, num: int, seed: int, drawing: Drawing, output: Path
+) -> Distances:
+    """Draws label maps, writes `samples/`, `samples_colour/` and `samples.png`, and compares them with real ones.
+
+    Args:
+        prior: what is drawn from.
+        datamodule: the data set that it was trained on.
+        num: maps to draw, at least 1.
+        seed: of the drawing.
+        drawing: how.
+        output: folder, made when missing.
+
+    Returns:
+        Distances in [0, 1] to all validation maps, by row of the comparison (see `compared`) and kind.
+    """
+    drawn = prior.labels(prior.draw(num, prior.generator(seed), drawing))
+    write_label_maps(output / "samples", [f"{number:04d}" for number in range(num)], drawn, datamodule.label_space)
+    _, real = spread_label_maps(datamodule, "val", SHOWN)
+    sections = [Section("drawn", list(drawn[:SHOWN])), Section("real (validation)", list(real))]
+    draw_sheet(sections, datamodule.label_space, COLUMNS).save(output / "samples.png", optimize=True)
+    reference = _pooled(datamodule, "val")
+    rows = compared(prior, drawn, spread_label_maps(datamodule, "train", num)[1], prior.generator(seed))
+    num_classes = datamodule.num_classes
+    return {name: distances(class_statistics(maps, num_classes), reference) for name, maps in rows.items()}
+
+
+def compared(prior: LabelPrior, drawn: Tensor, real: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """The sets of label maps that are held against the validation maps, as many real ones as drawn ones.
+
+    `real` is the floor: two sets of real maps differ too. `real, through tokens` is the least that any distribution
+    over tokens can reach. The two controls are made of these tokens: `dealt among maps` keeps what is likely at each
+    place and loses what belongs together; `shuffled in each map` keeps a map's own tokens and loses their places.
+
+    Args:
+        prior: decodes the tokens.
+        drawn: (N, H, W) int64 in [0, K).
+        real: (N, H, W) int64 in [0, K) or 255, training labels.
+        generator: of the shuffling.
+    """
+    tokens = prior.tokens(real)
+    return {
+        "real": real,
+        "real, through tokens": prior.labels(tokens),
+        "drawn": drawn,
+        "control: dealt among maps": prior.labels(shuffled_across(tokens, generator)),
+        "control: shuffled in each map": prior.labels(shuffled_within(tokens, generator)),
+    }
+
+
+def _pooled(datamodule: SegmentationDataModule, split: str) -> ClassStatistics:
+    """Statistics of a whole split, read piece by piece."""
+    pieces = (class_statistics(labels, datamodule.num_classes) for labels in datamodule.label_batches(split))
+    return reduce(ClassStatistics.plus, pieces)
+
+
+# FOLDED Label maps with a region erased, completed by stage one.
+
+SHOWN = 8  # maps on the contact sheet
+
+
+def write_completions(
+    prior: LabelPrior,
+    label_space: LabelSpace,
+    names: Sequence[str],
+    label_maps: Tensor,
+    erased: Tensor,
+    draws: int,
+    seed: int,
+    drawing: Drawing,
+    output: Path,
+) -> dict[str, float | None]:
+    """Erases a region, draws it anew, and writes `completions/`, `completions_colour/` and `completions.png`.
+
+    Args:
+        prior: what is drawn from.
+        label_space: the classes.
+        names: of the label maps.
+        label_maps: (N, H, W) int64 in [0, K) or 255.
+        erased: (h, w) bool, the cells of the region.
+        draws: completions of each map, at least 1.
+        seed: of the drawing.
+        drawing: how.
+        output: folder, made when missing.
+
+    Returns:
+        Shares in [0, 1] of the erased pixels, see `agreement`.
+    """
+    generator = prior.generator(seed)
+    drawn = torch.stack([prior.complete(label_maps, erased, generator, drawing) for _ in range(draws)])
+    numbered = [f"{name}_{number}" for number in range(1, draws + 1) for name in names]
+    write_label_maps(output / "completions", numbered, drawn.flatten(0, 1), label_space)
+    hidden, through = prior.pixels(erased), prior.labels(prior.tokens(label_maps))
+    columns = {"given": label_maps, "erased": label_maps.masked_fill(hidden, IGNORE)}
+    columns |= {f"completed {number}": maps for number, maps in enumerate(drawn, start=1)}
+    columns["given, through tokens"] = through
+    shown = min(SHOWN, len(names))
+    maps = [kind[row] for row in range(shown) for kind in columns.values()]
+    section = Section("label maps with a region erased", maps, list(columns) * shown)
+    draw_sheet([section], label_space, len(columns)).save(output / "completions.png", optimize=True)
+    return agreement(label_maps, hidden, drawn, through)
+
+
+def agreement(given: Tensor, hidden: Tensor, drawn: Tensor, through: Tensor) -> dict[str, float | None]:
+    """How often a drawn pixel has the class that was erased.
+
+    Args:
+        given: (N, H, W) int64 in [0, K) or 255, which is left out.
+        hidden: (H, W) bool, what was erased.
+        drawn: (draws, N, H, W) int64, completions.
+        through: (N, H, W) int64, the given maps through tokens and back.
+
+    Returns:
+        `completed`; `control`, the completions of one map held against another map (None where there is one only);
+        `through_tokens`, the most that can be reached. None too where no erased pixel has a class.
+    """
+
+    def share(predicted: Tensor, labels: Tensor) -> float | None:
+        """Share of right pixels among the erased ones that have a class; labels (N, H, W) int64, as predicted."""
+        counted = (hidden & (labels != IGNORE)).expand(predicted.shape)
+        return float((predicted == labels)[counted].double().mean()) if counted.any() else None
+
+    return {
+        "completed": share(drawn, given),
+        "control": share(drawn, given.roll(1, 0)) if len(given) > 1 else None,
+        "through_tokens": share(through, given),
+    }
