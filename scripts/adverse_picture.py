@@ -1,8 +1,8 @@
 """Draws every kind of adverse condition at its three strengths on one picture: docs/pictures/adverse.png.
 
-    python scripts/adverse_picture.py [--photograph FILE] [--output docs/pictures/adverse.png]
+    python scripts/adverse_picture.py [--image FILE] [--output docs/pictures/adverse.png]
 
-Without a photograph it is a drawn street scene.
+Without an image it is a drawn street scene.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ COLOURS = 128
 def main() -> None:
     """Draws the table and saves it with few colours, as noise makes large files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photograph", type=Path, help="any PNG or JPEG, of any size")
+    parser.add_argument("--image", type=Path, help="any PNG or JPEG, of any size")
     parser.add_argument("--output", type=Path, default=Path("docs/pictures/adverse.png"))
     arguments = parser.parse_args()
-    image = read_image(arguments.photograph) if arguments.photograph else draw_scene(0, 3, SCENE)[0]
+    image = read_image(arguments.image) if arguments.image else draw_scene(0, 3, SCENE)[0]
     table = draw_table(image)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     table.quantize(COLOURS, dither=Image.Dither.NONE).save(arguments.output, optimize=True)

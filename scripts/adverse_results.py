@@ -57,7 +57,7 @@ class Pair(NamedTuple):
         return dict((self.twin if column.twin else self.generation)["readouts"][column.readout])
 
     def clean_figures(self, column: Column) -> Record:
-        """Figures of a readout on the photographs as they are."""
+        """Figures of a readout on the images as they are."""
         record = self.twin if column.twin else self.generation
         return dict(record["datasets"]["camvid"]["readouts"][column.readout])
 
@@ -165,14 +165,14 @@ def introduction(seeds: list[int]) -> list[str]:
         "# CamVid under drawn adverse conditions",
         "",
         "**Our stand-in for Cityscapes -> ACDC where no ACDC is at hand.** Fog, night, rain, snow, sun glare, blur, "
-        "noise and JPEG are drawn on the photographs of CamVid val (`data=camvid_adverse`, "
+        "noise and JPEG are drawn on the images of CamVid val (`data=camvid_adverse`, "
         "[what is drawn](../data.md#drawn-adverse-conditions)); no network saw any of it in training. Drawn weather is "
         "not weather: read the table as how two networks compare, not as figures for real fog or night. With ACDC at "
         "hand, use `data=cityscapes_to_acdc`.",
         "",
-        "CamVid val at 192x256: 101 photographs, each once as it is and once per kind and strength, 2525 in all; "
+        "CamVid val at 192x256: 101 images, each once as it is and once per kind and strength, 2525 in all; "
         f"{named}. mIoU in %, from one confusion matrix per condition; {spread}. The pixel twin is the same network "
-        "with the pixel head alone, trained on as many photographs. The last column is generation, `expected`, less "
+        "with the pixel head alone, trained on as many images. The last column is generation, `expected`, less "
         "the twin of its seed.",
         "",
     ]
@@ -222,7 +222,7 @@ def calibration_table(pairs: list[Pair]) -> list[str]:
         "## Whether the probabilities can be trusted",
         "",
         "Expected calibration error (less is better) and AUROC of errors (more is better) in %, as "
-        "[metrics.md](../metrics.md) defines them, on the photographs as they are and pooled over all 25 conditions.",
+        "[metrics.md](../metrics.md) defines them, on the images as they are and pooled over all 25 conditions.",
         "",
         "| readout | ece, clean | ece, all | auroc, clean | auroc, all |",
         "|---|---|---|---|---|",

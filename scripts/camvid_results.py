@@ -107,7 +107,7 @@ def command(module: str, overrides: str, folder: Path, jobs: int) -> None:
 
 
 def measure_seconds(folder: Path, repeats: int = 25) -> dict[str, float]:
-    """Median seconds from a photograph at the network's size to labels, per readout; batch 1, all cores."""
+    """Median seconds from an image at the network's size to labels, per readout; batch 1, all cores."""
     import torch
 
     from gss.assembly.checkpoints import TrainedSegmenter
@@ -137,10 +137,10 @@ def main_tables(
     lines = [
         f"# {title}",
         "",
-        f"CamVid val (101 photographs) at {size}, seeds {', '.join(map(str, seeds))}, last checkpoint, from random "
+        f"CamVid val (101 images) at {size}, seeds {', '.join(map(str, seeds))}, last checkpoint, from random "
         "initialisation. Figures in %, from one confusion matrix (and one count of boundaries) over the split; mean, "
         "standard deviation and each seed. The pixel twin is the same network with the pixel head alone, trained on "
-        "as many photographs. The ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is "
+        "as many images. The ceiling of the tokenizer (patch dictionary, stride 8, 1024 codes) is "
         f"{first['ceiling']:.1%} mIoU.",
         "",
         "```bash",

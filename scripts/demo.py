@@ -29,7 +29,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     say("1/4  stage=prior: drawing scenes, fitting the dictionary, measuring the ceiling")
     command("train", "prior", ["stage=prior", "experiment=demo"])
-    say("2/4  stage=conditioning: tokens from the photograph")
+    say("2/4  stage=conditioning: tokens from the image")
     trained = command("train", "conditioning", ["stage=conditioning", "experiment=demo"])
     say("3/4  the pixel twin: the same network and budget, pixel head alone")
     twin = command("train", "twin", ["stage=conditioning", "experiment=demo_pixel"])

@@ -2,7 +2,7 @@
 
     python scripts/download_ade20k.py [--test] [--root FOLDER] [--url URL] [--sha256 HEX] [--keep]
 
-The archive of 20210 + 2000 photographs with labels has about 0.9 GB; `--test` gets the test photographs instead. A
+The archive of 20210 + 2000 images with labels has about 0.9 GB; `--test` gets the test images instead. A
 download that broke off is resumed by the same command; once the files are there, the command does nothing.
 """
 
@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     options = Parser(prog="download_ade20k.py", description=__doc__.split("\n")[0])
-    options.add_argument("--test", action="store_true", help="the test photographs (release_test.zip) instead")
+    options.add_argument("--test", action="store_true", help="the test images (release_test.zip) instead")
     options.add_argument("--root", type=Path, help="default: the folder ade20k in $GSS_DATA, data or ../shared/data")
     options.add_argument("--url", help="another place to get the archive from")
     options.add_argument("--sha256", metavar="HEX", help="what the archive must hash to, instead of the known SHA-1")

@@ -3,8 +3,8 @@
     python scripts/gpu_bench.py --peak 989     # an H200 multiplies 989 TFLOP/s in bf16, by its data sheet
     python scripts/gpu_bench.py --quick        # a few tiny steps on a CPU: does everything run?
 
-A step is all that a step of `stage=conditioning` computes: labels to tokens by the frozen tokenizer, photograph to
-token scores, both losses, gradients, and the optimiser's update. Weights, photographs and labels are random and lie on
+A step is all that a step of `stage=conditioning` computes: labels to tokens by the frozen tokenizer, image to
+token scores, both losses, gradients, and the optimiser's update. Weights, images and labels are random and lie on
 the device: nothing is read or augmented, and the figures say what the network costs. A further override is a further
 argument: `fusion.checkpointing=true`, `data.batch_size=4`. Every way is printed as one line of JSON.
 """

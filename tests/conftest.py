@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: real photographs when they are at hand, drawn ones always."""
+"""Fixtures that several rooms share: real images when they are at hand, drawn ones always."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def camvid_root() -> Path:
-    """Give the folder of the real CamVid photographs; skip where there are none."""
+    """Give the folder of the real CamVid images; skip where there are none."""
     named = os.environ.get("GSS_DATA")
     root = (Path(named) if named else REPOSITORY.parent / "shared" / "data") / "camvid"
     if not (root / "train").is_dir():

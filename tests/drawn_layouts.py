@@ -15,7 +15,7 @@ CITIES = {"train": "aachen", "val": "frankfurt", "test": "berlin", "train_extra"
 RECORDINGS = {"fog": "GOPR0475", "night": "GOPR0351", "rain": "GOPR0400", "snow": "GOPR0122"}
 
 
-def draw_photograph(path: Path, size: tuple[int, int] = SIZE) -> None:
+def draw_image(path: Path, size: tuple[int, int] = SIZE) -> None:
     """Write noise that depends on the file's name."""
     random = np.random.default_rng(list(path.name.encode()))
     save(path, random.integers(0, 256, (*size, 3), dtype=np.uint8))
@@ -50,12 +50,12 @@ def draw_cityscapes(
         city = CITIES[split]
         for number in range(count):
             frame = f"{city}_{number:06d}_000019"
-            draw_photograph(root / "leftImg8bit" / split / city / f"{frame}_leftImg8bit.png")
+            draw_image(root / "leftImg8bit" / split / city / f"{frame}_leftImg8bit.png")
             labels = root / annotations / split / city / f"{frame}_{annotations}"
             draw_official_labels(labels, kinds, dummy=split == "test")
 
 
-UNPACKINGS = {  # folders of photographs and labels, and whether recordings have folders
+UNPACKINGS = {  # folders of images and labels, and whether recordings have folders
     "plain": ("rgb_anon", "gt", True),
     "zip names": ("rgb_anon_trainvaltest/rgb_anon", "gt_trainval/gt", True),
     "flattened": ("rgb_anon", "gt", False),
@@ -76,7 +76,7 @@ def draw_acdc(
                 for ref in ("", "_ref"):
                     place = Path(condition) / f"{split}{ref}" / (recording if recorded else "")
                     frame = f"{recording}_frame_{number:06d}"
-                    draw_photograph(root / images / place / f"{frame}_rgb{ref}_anon.png")
+                    draw_image(root / images / place / f"{frame}_rgb{ref}_anon.png")
                     if split != "test" and not (ref and number % 2):
                         draw_official_labels(root / labels / place / f"{frame}_gt{ref}", kinds)
 
@@ -89,9 +89,9 @@ def draw_ade20k(root: Path, counts: Mapping[str, int], beside: bool = True) -> N
         for number in range(1, count + 1):
             name = f"ADE_{split}_{number:08d}"
             if split == "test":
-                draw_photograph((root if beside else base) / "release_test" / "testing" / f"{name}.jpg")
+                draw_image((root if beside else base) / "release_test" / "testing" / f"{name}.jpg")
                 continue
-            draw_photograph(base / "images" / folders[split] / f"{name}.jpg")
+            draw_image(base / "images" / folders[split] / f"{name}.jpg")
             save(base / "annotations" / folders[split] / f"{name}.png", draw_ids(name, range(0, 151, 10)))
 
 
@@ -164,7 +164,7 @@ def own_names(dataset: str) -> list[str]:
 
 
 def draw_mseg(root: Path) -> None:
-    """Write `mseg_dataset` at root: a photograph per split of each of the 13 data sets, and a clone of mseg-api."""
+    """Write `mseg_dataset` at root: an image per split of each of the 13 data sets, and a clone of mseg-api."""
     mseg = root / "mseg-api" / "mseg"
     (mseg / "class_remapping_files").mkdir(parents=True)
     (mseg / "class_remapping_files" / "MSeg_master.tsv").write_text("\n".join((COLUMNS, *ROWS)) + "\n")
@@ -175,5 +175,5 @@ def draw_mseg(root: Path) -> None:
         for split in ("train", "val"):
             image, labels = (f"{split}_{path}" for path in line.split())
             (mseg / "dataset_lists" / dataset / "list" / f"{split}.txt").write_text(f"{image} {labels}\n")
-            draw_photograph(root / home / image)
+            draw_image(root / home / image)
             save(root / home / labels, draw_ids(dataset + split, [*range(len(names)), 255]))

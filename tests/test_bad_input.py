@@ -19,7 +19,7 @@ SIZE = (32, 64)
 
 @pytest.fixture
 def own_labels(tmp_path):
-    """Give a function that writes photographs with constant labels per split, and gives the overrides to use them."""
+    """Give a function that writes images with constant labels per split, and gives the overrides to use them."""
 
     def written(**ids):
         for split, file_id in ids.items():

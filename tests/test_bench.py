@@ -192,15 +192,15 @@ def test_a_wrong_miou_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def small_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Photographs and crops of `feeding` at an eighth of their sides."""
+def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images and crops of `feeding` at an eighth of their sides."""
     right = feeding.experiment
     monkeypatch.setattr(feeding, "SIZE", (128, 256))
-    monkeypatch.setattr(feeding, "AGREEMENT", 0.9)  # a pixel is more of such a photograph
+    monkeypatch.setattr(feeding, "AGREEMENT", 0.9)  # a pixel is more of such an image
     monkeypatch.setattr(feeding, "experiment", lambda name: {"data": right(name)["data"] | {"size": [96, 96]}})
 
 
-def test_feeding_is_measured_both_ways(small_photographs: None) -> None:
+def test_feeding_is_measured_both_ways(small_images: None) -> None:
     rows = feeding.measure(QUICK)
     assert [(row.name, row.bar, len(row.ours)) for row in rows] == [
         ("feeding_cache", 3.0, 2),
@@ -208,15 +208,15 @@ def test_feeding_is_measured_both_ways(small_photographs: None) -> None:
     ]
 
 
-def test_other_photographs_than_the_published_steps_give_are_not_timed(
-    small_photographs: None, monkeypatch: pytest.MonkeyPatch
+def test_other_images_than_the_published_steps_give_are_not_timed(
+    small_images: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeding.ResizeWhole, "get_params", lambda step: {"ratio": 1.5})
-    with pytest.raises(AssertionError, match=r"photographs differ by 0\.\d+ of white"):
+    with pytest.raises(AssertionError, match=r"images differ by 0\.\d+ of white"):
         feeding.measure(QUICK)
 
 
-def test_a_cache_of_other_labels_is_not_timed(small_photographs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_of_other_labels_is_not_timed(small_images: None, monkeypatch: pytest.MonkeyPatch) -> None:
     right = feeding.CachedSplit.__getitem__
     monkeypatch.setattr(
         feeding.CachedSplit,

@@ -117,9 +117,9 @@ def test_no_file_is_left_out():
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
+def images(tmp_path_factory):
     """Two pairs per split in CamVid's layout and in that of data=folder: 40x60, ids 0-10 and 11 or 255 = ignored."""
-    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     layouts = {"camvid": ("{}", "{}annot", 11), "folder": ("images/{}", "labels/{}", 255)}
     for layout, (images, labels, ignored) in layouts.items():
         for split in ("train", "val", "test"):
@@ -146,19 +146,19 @@ LAYOUTS = {
 }
 
 
-def own_data(option, photographs, street_scenes):
+def own_data(option, images, street_scenes):
     """What a data set needs besides its file, at the tiny size."""
     if option in LAYOUTS:
-        LAYOUTS[option](photographs / option)
+        LAYOUTS[option](images / option)
         named = ["data.label_space.dataset=wilddash-19"] if option == "mseg_test" else []
-        return [f"data={option}", f"data.root={photographs / option}", *named]
-    roots = {"cityscapes": street_scenes, **{name: photographs / name for name in ("camvid", "folder")}}
+        return [f"data={option}", f"data.root={images / option}", *named]
+    roots = {"cityscapes": street_scenes, **{name: images / name for name in ("camvid", "folder")}}
     if option in ("ade20k", "synthetic_ade"):  # the second draws there, and then the first reads it
         few = [f"data.splits.{split}.num_scenes={number}" for split, number in (("train", 6), ("val", 3))]
-        root = [f"data.root={photographs / 'mosaics'}", "maskige=ff_random"]  # 150 colours far apart take a while
+        root = [f"data.root={images / 'mosaics'}", "maskige=ff_random"]  # 150 colours far apart take a while
         if option == "ade20k":
             for split, number in (("train", 6), ("val", 3)):
-                SyntheticADEPairs(photographs / "mosaics", split, number, (32, 64))()
+                SyntheticADEPairs(images / "mosaics", split, number, (32, 64))()
         return [f"data={option}", *root, *(few if option == "synthetic_ade" else [])]
     names = ["data.label_space.names=[a,b,c,d,e,f,g,h,i,j,k]"] if option == "folder" else []
     return [f"data={option}", f"data.root={roots[option]}", *names]
@@ -198,7 +198,7 @@ def test_maskiges_train(compose_tiny, tmp_path, option):
     run_both(compose_tiny, tmp_path, f"maskige={option}", *(VQVAE if option in ("tf", "tt") else ()))
 
 
-def test_a_maskige_at_twice_the_size_of_odd_photographs_trains(compose_tiny, tmp_path):
+def test_a_maskige_at_twice_the_size_of_odd_images_trains(compose_tiny, tmp_path):
     run_both(compose_tiny, tmp_path, "maskige.scale=2", "data.size=[30,61]")
 
 
@@ -254,8 +254,8 @@ def test_large_backbones_are_built_and_keep_their_shapes(compose_run, tmp_path, 
 
 
 @pytest.mark.parametrize("option", [option for option in TRAINED["data"] if option != "synthetic"])
-def test_data_sets_train(compose_run, tiny_network, tmp_path, photographs, street_scenes, option):
-    data = own_data(option, photographs, street_scenes)
+def test_data_sets_train(compose_run, tiny_network, tmp_path, images, street_scenes, option):
+    data = own_data(option, images, street_scenes)
     run_both(lambda run, *more: compose_run(run, *tiny_network, *data, "data.size=[32,64]", *more), tmp_path)
 
 
@@ -266,9 +266,9 @@ def test_drawn_scenes_need_nothing(compose_run, tiny_network, tmp_path):
 
 
 @pytest.mark.parametrize("option", TRAINED["experiment"])
-def test_experiments_train(compose_run, tiny_network, tmp_path, photographs, street_scenes, option):
+def test_experiments_train(compose_run, tiny_network, tmp_path, images, street_scenes, option):
     if option.startswith("camvid"):
-        data = [f"data.root={photographs / 'camvid'}", "data.size=[32,64]", "hardware=cpu"]
+        data = [f"data.root={images / 'camvid'}", "data.size=[32,64]", "hardware=cpu"]
     else:
         data = [f"data.root={street_scenes}", "data.size=[32,64]", "data.splits.train.size=[64,128]"]
         data += ["data.splits.train.num_scenes=6", "data.splits.val.num_scenes=3"]

@@ -56,7 +56,7 @@ def scores(autoencoder, seed=0):
 
 
 def loss_of(autoencoder, prior, labels, class_weights=None):
-    return label_loss(autoencoder, autoencoder.draw(prior, "expected"), labels, class_weights)
+    return label_loss(autoencoder, autoencoder.decode_scores(prior, "expected"), labels, class_weights)
 
 
 @pytest.mark.parametrize("name", ["patches", "vqvae"])

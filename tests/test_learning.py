@@ -31,7 +31,7 @@ LABEL_SPACE = LabelSpace.from_names(["sky", "road", "tree", "car", "sign"])
 
 @pytest.fixture(scope="module")
 def picture(draw_labels):
-    """Two photographs of coloured rectangles in noise, (2, 3, 32, 64), their labels, some ignored."""
+    """Two images of coloured rectangles in noise, (2, 3, 32, 64), their labels, some ignored."""
     coarse = draw_labels(2, (9, 17), num_classes=5, ignored=True)
     labels = coarse.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, 2:34, 1:65]  # not in line with the tokens
     shades = torch.rand(256, 3, generator=torch.Generator().manual_seed(1))

@@ -105,15 +105,15 @@ def test_pixels_are_rounded_and_clipped_in_any_precision() -> None:
     assert to_pixels(image.bfloat16())[0, :, 0].tolist() == [0, 128, 255, 255, 0]
 
 
-def test_an_overlay_lies_between_photograph_and_labels() -> None:
+def test_an_overlay_lies_between_image_and_labels() -> None:
     row = draw_row((20, 30))
-    photograph, painted = to_pixels(row.image), colour_labels(row.labels, THREE)
+    image, painted = to_pixels(row.image), colour_labels(row.labels, THREE)
     labelled = row.labels.numpy() != 255
-    assert np.array_equal(overlay(row.image, row.labels, THREE, 0.0), photograph)
+    assert np.array_equal(overlay(row.image, row.labels, THREE, 0.0), image)
     full, half = overlay(row.image, row.labels, THREE, 1.0), overlay(row.image, row.labels, THREE, 0.5)
     assert np.array_equal(full[labelled], painted[labelled])
-    assert np.array_equal(full[~labelled], photograph[~labelled])
-    middle = (photograph[labelled].astype(int) + painted[labelled]) / 2
+    assert np.array_equal(full[~labelled], image[~labelled])
+    middle = (image[labelled].astype(int) + painted[labelled]) / 2
     assert np.abs(half[labelled] - middle).max() <= 0.5
 
 

@@ -83,7 +83,7 @@ def test_labels_of_any_size_come_back_at_their_own_size(autoencoders, draw_label
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_maskige_at_twice_the_size_halves_the_pixels_per_token(autoencoders, draw_labels, name):
-    """The paper's grid: a tokenizer of stride s on a maskige at scale 2 has one token per s / 2 photograph pixels."""
+    """The paper's grid: a tokenizer of stride s on a maskige at scale 2 has one token per s / 2 image pixels."""
     plain = autoencoders[name]
     doubled = MaskigeAutoencoder(plain.transform, plain.tokenizer, plain.inverse, scale=2)
     labels = draw_labels(2, (30, 45), 5, seed=2, ignored=True)
@@ -125,7 +125,7 @@ def segmenter(autoencoders, request):
 
 
 @pytest.mark.parametrize("readout", ["pixel", "argmax", "expected"])
-def test_a_photograph_becomes_class_probabilities_by_every_readout(segmenter, readout):
+def test_an_image_becomes_class_probabilities_by_every_readout(segmenter, readout):
     generation = segmenter(torch.rand(2, 3, 64, 64), readout)
     assert generation.class_probs.shape == (2, 5, 64, 64)
     assert generation.class_probs.dtype == torch.float32
@@ -134,7 +134,7 @@ def test_a_photograph_becomes_class_probabilities_by_every_readout(segmenter, re
 
 
 @pytest.mark.parametrize("readout", ["pixel", "argmax", "expected"])
-def test_a_photograph_of_any_size_is_segmented_at_its_own_size(segmenter, readout):
+def test_an_image_of_any_size_is_segmented_at_its_own_size(segmenter, readout):
     """As if its last row and column went on to whole tokens."""
     image = torch.rand(1, 3, 38, 45)
     padded = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (0, 2), (0, 3)), mode="edge"))

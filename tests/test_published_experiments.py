@@ -20,7 +20,7 @@ ROWS = {  # backbone, d, depth of the fusion, whether the auxiliary head learns,
     "gss_ablation_stride4_aux": ("swin_large_patch4_window12_384.ms_in22k", 4, 0, True, False, "43.98"),
     "gss_ablation_full": ("swin_large_patch4_window12_384.ms_in22k", 4, 2, True, False, "46.29"),
 }
-RECIPES = {  # section 4.1 and the released configurations: crop, photographs a step, steps, learning rate
+RECIPES = {  # section 4.1 and the released configurations: crop, images a step, steps, learning rate
     "cityscapes": (768, 16, 80_000, 1.5e-3),
     "ade20k": (512, 32, 160_000, 1.2e-4),
 }
@@ -78,19 +78,19 @@ def test_a_row_is_the_published_recipe(compose_run, tmp_path, name):
     assert stage["inverse_weight"] == (1.0 if inverse else 0.0)
     assert maskige["inverse"]["name"] == ("shifted_window" if inverse else "soft_distance")
     assert maskige["palette"] == ("dataset" if data["name"] == "cityscapes" else "max_distance")
-    _assert_published_test(config, photograph=(1024, 2048) if data["name"] == "cityscapes" else (768, 1024))
+    _assert_published_test(config, image=(1024, 2048) if data["name"] == "cityscapes" else (768, 1024))
 
 
-def _assert_published_test(config, photograph):
+def _assert_published_test(config, image):
     """Cityscapes in windows of 768 every 512 pixels at native scale, ADE20K whole with a short side of 512; once."""
     assert config["data"]["native"]
     inference = build_inference(config["inference"], tuple(config["data"]["size"]), 4)
     assert (inference.flip, inference.scales, inference.blend) == (False, (1.0,), "uniform")
     if config["data"]["name"] == "cityscapes":
         assert (inference.name, inference.window, inference.step) == ("window", (768, 768), (512, 512))
-        assert inference.size(*photograph) == photograph
+        assert inference.size(*image) == image
     else:
-        assert (inference.name, inference.size(*photograph)) == ("whole", (512, 683))
+        assert (inference.name, inference.size(*image)) == ("whole", (512, 683))
 
 
 @pytest.fixture(scope="module")

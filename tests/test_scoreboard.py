@@ -45,7 +45,7 @@ def test_each_condition_is_scored_as_if_there_were_no_other(pictures):
     for condition in ("fog", "night"):
         chosen = [name == condition for name in OF_PICTURES]
         assert str(found[condition]) == str(scored(predicted[chosen], labels[chosen]))  # as text, nan equals nan
-    assert math.isnan(found["rain"].miou)  # of which there is no photograph
+    assert math.isnan(found["rain"].miou)  # of which there is no image
     assert str(tally.scores()) == str(scored(predicted, labels))  # the one without a condition too
     assert tally.condition_mean() == pytest.approx((found["fog"].miou + found["night"].miou) / 2)
     assert tally.condition_mean() != tally.scores().miou

@@ -11,11 +11,11 @@ from gss.maskige.assignment import assign_colours, touching_counts
 from gss.maskige.inverse import SoftDistance
 from gss.maskige.palette import Palette, max_distance_palette, random_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.metrics.phantom_classes import ThirdClassRate, blurred_third_class_rate
+from gss.metrics.phantom_classes import PhantomClassRate, blurred_phantom_class_rate
 
 
 def rate(predicted, labels, width=3):
-    metric = ThirdClassRate(width)
+    metric = PhantomClassRate(width)
     metric.update(predicted, labels)
     return metric.compute().item()
 
@@ -61,7 +61,7 @@ def test_counts_are_those_of_a_loop_over_pixels_and_pool(draw_labels):
         if labels[picture, y, x] != 255 and len(classes) > 1:
             band += 1
             third += int(predicted[picture, y, x]) not in classes
-    metric = ThirdClassRate(2)
+    metric = PhantomClassRate(2)
     for picture in range(3):
         metric.update(predicted[picture : picture + 1], labels[picture : picture + 1])
     assert metric.compute().item() == pytest.approx(third / band)
@@ -72,15 +72,15 @@ def test_a_mixture_is_read_as_the_class_between():
     """A 5-pixel blur of an edge between black and white passes grey: 2 of the 6 pixels of the band."""
     palette = Palette(torch.tensor([[0.1] * 3, [0.9] * 3, [0.5] * 3]), torch.zeros(3))
     labels = torch.tensor([0] * 6 + [1] * 6).expand(1, 8, 12)
-    assert blurred_third_class_rate(MaskigeTransform(palette), [labels]) == pytest.approx(2 / 6)
+    assert blurred_phantom_class_rate(MaskigeTransform(palette), [labels]) == pytest.approx(2 / 6)
     aside = Palette(torch.tensor([[0.1] * 3, [0.9] * 3, [0.9, 0.1, 0.1]]), torch.zeros(3))
-    assert blurred_third_class_rate(MaskigeTransform(aside), [labels]) == 0
+    assert blurred_phantom_class_rate(MaskigeTransform(aside), [labels]) == 0
 
 
 def test_ignored_pixels_stay_out_of_the_blur():
     palette = Palette(torch.tensor([[1.0] * 3, [0.5] * 3, [0.5, 0.5, 1.0]]), torch.zeros(3))
     labels = torch.tensor([0] * 4 + [255] * 4 + [0] * 4 + [1] * 4).expand(1, 8, 16)
-    assert blurred_third_class_rate(MaskigeTransform(palette), [labels]) == 0
+    assert blurred_phantom_class_rate(MaskigeTransform(palette), [labels]) == 0
 
 
 def pooled(maskige):

@@ -5,7 +5,7 @@ import torch
 
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import load_autoencoder
-from gss.runs.label_prior import cell_pixels, decode_map, encode_map
+from gss.runs.label_generator import cell_pixels, decode_map, encode_map
 
 STRIDE = 8
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.stages.phases import BoundaryWindows
+from gss.stages.phases import BoundaryCrops
 
 
 def draw(labels, number=400, side=16, seed=0):
-    return BoundaryWindows(number, side)(labels, torch.Generator().manual_seed(seed))
+    return BoundaryCrops(number, side)(labels, torch.Generator().manual_seed(seed))
 
 
 def test_windows_are_cut_from_the_label_maps(draw_labels):
@@ -46,4 +46,4 @@ def test_a_window_that_does_not_fit_is_refused_with_the_keys():
 @pytest.mark.parametrize(("number", "side"), [(0, 8), (4, 0)])
 def test_windows_without_a_size_are_refused(number, side):
     with pytest.raises(ValueError, match=rf"stage\.windows needs .* at least 1, got {number}, {side}"):
-        BoundaryWindows(number, side)
+        BoundaryCrops(number, side)

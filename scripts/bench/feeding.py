@@ -22,7 +22,7 @@ from gss.data.cache.build import SplitCache
 from gss.data.cache.split import CachedSplit
 from gss.data.cityscapes import cityscapes_labels
 from gss.data.crops import MEAN_COLOUR, NEAREST
-from gss.data.dataset import Sample, SegmentationDataset, TrainingDraws
+from gss.data.dataset import Sample, SegmentationDataset, TrainingSampler
 from gss.data.distortion import PhotometricDistortion
 from gss.data.loaders import Workers, build_loader
 from gss.data.pairs import Pair
@@ -56,7 +56,7 @@ def measure(effort: Effort) -> list[Row]:
             time_in_turn("feeding_cache", lambda: list(from_cache), lambda: list(ordinary), BAR_CACHE, effort),
             time_in_turn("feeding_files", lambda: list(from_files), lambda: list(ordinary), BAR_FILES, effort),
         ]
-    return [_per_photograph(row) for row in rows]
+    return [_per_image(row) for row in rows]
 
 
 def draw_pairs(folder: Path) -> list[Pair]:
@@ -78,21 +78,21 @@ def compare(cache: Sequence[Sample], files: Sequence[Sample], ordinary: Sequence
     for cached, read, published in zip(cache, files, ordinary, strict=True):
         assert cached["name"] == read["name"] == published["name"]
         assert (cached["labels"] == read["labels"]).all(), "the cache gives other labels than the files"
-        assert (cached["image"] == read["image"]).all(), "the cache gives other photographs than the files"
+        assert (cached["image"] == read["image"]).all(), "the cache gives other images than the files"
         difference = float((read["image"] - published["image"]).abs().mean())
-        assert difference < 0.03, f"photographs differ by {difference:.3f} of white from those of the published steps"
+        assert difference < 0.03, f"images differ by {difference:.3f} of white from those of the published steps"
         agreement = float((read["labels"] == published["labels"]).float().mean())
         assert agreement > AGREEMENT, f"{agreement:.1%} of the labels are those of the published steps"
 
 
 def _loader(data: SegmentationDataset) -> DataLoader[Sample]:
-    return build_loader(data, TrainingDraws(NUM_PAIRS, BATCH, STEPS), BATCH, Workers(1))
+    return build_loader(data, TrainingSampler(NUM_PAIRS, BATCH, STEPS), BATCH, Workers(1))
 
 
-def _per_photograph(row: Row) -> Row:
+def _per_image(row: Row) -> Row:
     number = BATCH * STEPS
     ours, other = (tuple(cost / number for cost in costs) for costs in (row.ours, row.other))
-    return replace(row, ours=ours, other=other, unit="ms/photograph")
+    return replace(row, ours=ours, other=other, unit="ms/image")
 
 
 class OrdinaryDataset(SegmentationDataset):
@@ -126,7 +126,7 @@ def published_transform(size: tuple[int, int], augmentation: Augmentation) -> A.
 
 
 class ResizeWhole(A.DualTransform):  # type: ignore[misc]  # albumentations ships no types
-    """Resizes the whole photograph by a random ratio."""
+    """Resizes the whole image by a random ratio."""
 
     def __init__(self, scale: tuple[float, float]) -> None:
         super().__init__(p=1.0)
@@ -137,7 +137,7 @@ class ResizeWhole(A.DualTransform):  # type: ignore[misc]  # albumentations ship
         return {"ratio": self.py_random.uniform(*self.scale)}
 
     def apply(self, img: NDArray[Any], ratio: float, **params: Any) -> NDArray[Any]:
-        """Resizes the photograph, (H', W', 3) uint8."""
+        """Resizes the image, (H', W', 3) uint8."""
         return _resized(img, ratio, cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: NDArray[Any], ratio: float, **params: Any) -> NDArray[Any]:
@@ -176,7 +176,7 @@ class CropVaried(A.DualTransform):  # type: ignore[misc]
         return slice(top, top + self.size[0]), slice(left, left + self.size[1])
 
     def apply(self, img: NDArray[Any], window: tuple[slice, slice], **params: Any) -> NDArray[Any]:
-        """Cuts the window out of photograph or labels."""
+        """Cuts the window out of image or labels."""
         return np.ascontiguousarray(img[window])
 
 

@@ -1,4 +1,4 @@
-"""Photograph to labels: generation through tokens against the pixel twin.
+"""Image to labels: generation through tokens against the pixel twin.
 
 The networks are those of experiment=camvid_cpu and experiment=camvid_cpu_pixel, whose backbone is the smallest that is
 configured, and the same with the default backbone. The dictionary is fitted to drawn labels. The network learns from
@@ -30,7 +30,7 @@ BACKBONES = {"generation": (), "generation_resnet18": ("backbone=resnet18", "bac
 
 
 def measure(effort: Effort) -> list[Row]:
-    """Both generative readouts on one photograph, each against the twin, for every backbone."""
+    """Both generative readouts on one image, each against the twin, for every backbone."""
     return [row for name, overrides in BACKBONES.items() for row in _measure(name, overrides, effort)]
 
 

@@ -1,4 +1,4 @@
-"""Labels of a large photograph in sliding windows: bands of rows against whole maps, as is customary.
+"""Labels of a large image in sliding windows: bands of rows against whole maps, as is customary.
 
 The plain way pads what is said of each window to the whole picture, adds it to a map of that size, divides by how
 often each pixel was seen, and takes the likeliest class. Ours holds one row of windows. The network is the same on both
@@ -23,7 +23,7 @@ BAR = 1.5
 
 
 def measure(effort: Effort) -> list[Row]:
-    """Peak memory of photograph to labels."""
+    """Peak memory of image to labels."""
     torch.manual_seed(0)
     image, network = torch.rand(1, 3, *SIZE), Network()
     square, step = (WINDOW, WINDOW), (STEP, STEP)

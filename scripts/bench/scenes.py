@@ -47,7 +47,7 @@ def label_space(config: dict[str, Any]) -> LabelSpace:
 
 @cache
 def drawn_scenes(number: int, size: tuple[int, int], names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Photographs (N, 3, H, W) float32 in [0, 1] and labels (N, H, W) int64 in CamVid's classes or 255."""
+    """Images (N, 3, H, W) float32 in [0, 1] and labels (N, H, W) int64 in CamVid's classes or 255."""
     table = torch.full((256,), IGNORE)
     for train_id, name in enumerate(names):
         table[[LABEL_IDS[drawn] for drawn in CAMVID[name].split(", ")]] = train_id

@@ -1,4 +1,4 @@
-"""Generative semantic segmentation: label maps painted as pictures, tokenized, generated from photographs."""
+"""Generative semantic segmentation: label maps painted as pictures, tokenized, generated from images."""
 
 from __future__ import annotations
 

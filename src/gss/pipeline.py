@@ -29,7 +29,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Generation:
-    """A segmentation of a photograph, of which each part is made when it is first asked for.
+    """A segmentation of an image, of which each part is made when it is first asked for.
 
     Args:
         weigh: gives class_probs.
@@ -60,17 +60,17 @@ class Generation:
 
 
 class MaskigeAutoencoder(nn.Module):
-    """Stage one: labels -> maskige -> tokens -> maskige -> class_probs, without any photograph.
+    """Stage one: labels -> maskige -> tokens -> maskige -> class_probs, without any image.
 
-    The maskige may be rendered larger than the photograph. The paper's tokenizer has stride 8 and its token grid a
-    quarter of the photograph's sides, so its maskige is painted at scale 2. Labels of any size are padded to whole
+    The maskige may be rendered larger than the image. The paper's tokenizer has stride 8 and its token grid a
+    quarter of the image's sides, so its maskige is painted at scale 2. Labels of any size are padded to whole
     cells with the ignore colour, and what was padded is cut off again.
 
     Args:
         transform: X and its exact inverse.
         tokenizer: maskige to tokens and back.
         inverse: reads class probabilities off a decoded maskige.
-        scale: maskige pixels per photograph pixel, along each side.
+        scale: maskige pixels per image pixel, along each side.
         native_probs: whether the class probabilities of a tokenizer that has its own are taken, and the inverse is
             asked only for one that has none; else the colours are always read.
 
@@ -122,7 +122,7 @@ class MaskigeAutoencoder(nn.Module):
         """What the expected embedding under token_probs (B, V, h, w) float shows, cut to (H, W) `size`."""
         return self.read(self.tokenizer.decode_expected(token_probs), size)
 
-    def draw(self, prior: TokenScores, readout: str) -> Decoded:
+    def decode_scores(self, prior: TokenScores, readout: str) -> Decoded:
         """What the conditioning network's scores of (B, h, w) cells show, unread, by argmax or by expectation."""
         if readout == "argmax":
             return self.tokenizer.decode(prior.likeliest())
@@ -149,7 +149,7 @@ class MaskigeAutoencoder(nn.Module):
     def generate(self, prior: TokenScores, readout: str, size: tuple[int, int]) -> Generation:
         """What the scores of (B, h, w) cells show and say, by argmax or by expectation, cut to (H, W) `size`."""
         device = prior.features.device
-        shown = cache(as_now(device, lambda: self.read(self.draw(prior, readout), size)))
+        shown = cache(as_now(device, lambda: self.read(self.decode_scores(prior, readout), size)))
         cells, name = self.tokenizer.cell_classes, None
         if cells is not None and self.native_probs and self.scale == 1:
             name = as_now(device, partial(self._labels, prior, readout, size, cells))
@@ -180,7 +180,7 @@ class MaskigeAutoencoder(nn.Module):
 
 
 def token_stride(tokenizer_stride: int, scale: int) -> int:
-    """Photograph pixels per token: the tokenizer's stride is counted in maskige pixels, `scale` of them in each.
+    """Image pixels per token: the tokenizer's stride is counted in maskige pixels, `scale` of them in each.
 
     Raises:
         ValueError: unless `scale` is a positive divisor of the tokenizer's stride.
@@ -242,7 +242,7 @@ class GenerativeSegmenter(nn.Module):
         self.train(self.training)
 
     def forward(self, image: Tensor, readout: str = "expected") -> Generation:
-        """Segments photographs (B, 3, H, W) float32 in [0, 1] of any size."""
+        """Segments images (B, 3, H, W) float32 in [0, 1] of any size."""
         return self.generate(self.network(image), readout)
 
     def generate(self, output: ConditioningOutput, readout: str) -> Generation:

@@ -24,17 +24,17 @@ def sample(config: DictConfig) -> dict[str, Any]:
         `input`), and `completion`, how often a completed pixel has the class that was erased; figures in [0, 1].
         `objective` is the mean distance of the drawn maps, or the share of completed pixels that disagree.
     """
-    from gss.runs.label_prior import Drawing, LabelPrior
+    from gss.runs.label_generator import LabelGenerator, SamplingSettings
     from gss.runs.prediction import check_device
 
     check_device(config.device)
     _check_numbers(config)
     plain, output = to_plain(config), Path(config.output)
-    prior = LabelPrior.load(config.prior, config.device)
+    prior = LabelGenerator.load(config.prior, config.device)
     datamodule = instantiate(visited_data(plain.get("data"), prior.data))
     prior.check_matches(datamodule.label_space, datamodule.size)
     erased = prior.erased(list(config.region))
-    drawing = Drawing(config.steps, config.temperature, config.randomness)
+    drawing = SamplingSettings(config.steps, config.temperature, config.randomness)
     kept = ("prior", "num", "seed", "steps", "temperature", "randomness", "region", "draws")
     result: dict[str, Any] = {key: plain[key] for key in kept}
     if config.input is None:
@@ -57,9 +57,9 @@ def _draw(prior: Any, datamodule: Any, config: DictConfig, drawing: Any, output:
     from rich import get_console
 
     from gss.display.tables import comparison_table
-    from gss.runs.sampling import draw_samples
+    from gss.runs.sampling import write_samples
 
-    rows = draw_samples(prior, datamodule, config.num, config.seed, drawing, output)
+    rows = write_samples(prior, datamodule, config.num, config.seed, drawing, output)
     get_console().print(comparison_table(rows, "distance to the validation maps, in [0, 1]"))
     return rows
 

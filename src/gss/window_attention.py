@@ -1,4 +1,4 @@
-"""Shifted-window attention (Liu et al., 2021) for grids of any size: tokens under a photograph, pixels of a maskige."""
+"""Shifted-window attention (Liu et al., 2021) for grids of any size: tokens under an image, pixels of a maskige."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from torch import nn
 
 
-def window_block(channels: int, num_heads: int, window_size: int, index: int) -> nn.Module:
+def swin_block(channels: int, num_heads: int, window_size: int, index: int) -> nn.Module:
     """timm's Swin block for any grid size: (B, h, w, channels) to the same, windows shifted where `index` is odd."""
     return SwinTransformerBlock(
         channels,

@@ -38,5 +38,5 @@ def make_trainer(tmp_path: Path) -> Callable[..., pl.Trainer]:
 
 @pytest.fixture
 def fit() -> Callable[[pl.Trainer, pl.LightningModule], None]:
-    """Run a trainer on drawn photographs: 8 in pairs for training, 3 for validation."""
+    """Run a trainer on drawn images: 8 in pairs for training, 3 for validation."""
     return lambda trainer, module: trainer.fit(module, loader(8), loader(3))

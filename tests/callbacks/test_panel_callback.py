@@ -17,7 +17,7 @@ from PIL import Image
 from gss.callbacks.panels import PanelCallback
 from gss.display import draw_panel
 
-from .toy_stage import LABEL_SPACE, ToyStage, draw_rows, loader, photographs
+from .toy_stage import LABEL_SPACE, ToyStage, draw_rows, images, loader
 
 MakeTrainer = Callable[..., pl.Trainer]
 Fit = Callable[[pl.Trainer, pl.LightningModule], None]
@@ -41,7 +41,7 @@ class PictureLogger(Logger):
 
 
 def expected_panel(count: int = 3) -> np.ndarray:
-    return np.asarray(draw_panel(draw_rows(photographs(3)[:count]), LABEL_SPACE, None))
+    return np.asarray(draw_panel(draw_rows(images(3)[:count]), LABEL_SPACE, None))
 
 
 def test_a_csv_logger_gets_files(tmp_path: Path, make_trainer: MakeTrainer, fit: Fit) -> None:

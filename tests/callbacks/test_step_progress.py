@@ -17,7 +17,7 @@ from gss.assembly.checkpoint_io import AtomicCheckpointIO
 from gss.callbacks.progress import StepProgress
 from gss.display.progress import BarDisplay, LineDisplay
 
-from .toy_stage import ToyStage, loader, photographs
+from .toy_stage import ToyStage, images, loader
 
 MakeTrainer = Callable[..., pl.Trainer]
 Fit = Callable[[pl.Trainer, pl.LightningModule], None]
@@ -50,7 +50,7 @@ def test_lines_say_stage_steps_and_loss(make_trainer: MakeTrainer, fit: Fit, pap
     fit(make_trainer(callbacks=[paper.progress]), ToyStage())
     heads = [line.split(",")[0] for line in paper.lines()]
     assert heads == [f"stage=toy training {step}/4 steps" for step in range(1, 5)]
-    loss = (0.0 - photographs(8)[:2].mean()).square()  # the weight starts at 0
+    loss = (0.0 - images(8)[:2].mean()).square()  # the weight starts at 0
     assert paper.lines()[0].endswith(f"loss {loss:.3g}")
     assert re.search(r", 25 %, \d:\d\d:\d\d left, ", paper.lines()[0])
     assert re.search(r", 100 %, took \d:\d\d:\d\d, ", paper.lines()[-1])

@@ -1,4 +1,4 @@
-"""A LightningModule of one weight that logs and shows what real stages do, and drawn photographs."""
+"""A LightningModule of one weight that logs and shows what real stages do, and drawn images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABEL_SPACE = LabelSpace.from_names(["road", "tree"], [(10, 20, 30), (40, 150, 6
 
 
 def draw_rows(images: Tensor) -> list[PanelRow]:
-    """Panel rows that depend on nothing but the photographs, (B, 3, H, W)."""
+    """Panel rows that depend on nothing but the images, (B, 3, H, W)."""
     rows = []
     for image in images:
         labels = (image[0] > 0.5).long()
@@ -57,10 +57,10 @@ class ToyStage(pl.LightningModule):
         return draw_rows(batch[:limit])
 
 
-def photographs(count: int, seed: int = 0) -> Tensor:
+def images(count: int, seed: int = 0) -> Tensor:
     """(count, 3, 16, 16) float32 in [0, 1]."""
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
 def loader(count: int, batch_size: int = 2) -> DataLoader[Tensor]:
-    return DataLoader(list(photographs(count)), batch_size=batch_size)  # type: ignore[arg-type]
+    return DataLoader(list(images(count)), batch_size=batch_size)  # type: ignore[arg-type]

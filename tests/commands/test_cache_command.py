@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from drawn_layouts import draw_photograph, save
+from drawn_layouts import draw_image, save
 from gss.evaluate import evaluate
 from gss.runs.data_caching import cache
 from gss.train import train
@@ -55,8 +55,8 @@ def test_data_must_be_named(run_cache):
 
 @pytest.fixture
 def own_data(tmp_path):
-    """One photograph of class 0 in a folder of its own, and the words that name it."""
-    draw_photograph(tmp_path / "own" / "images" / "train" / "0.png")
+    """One image of class 0 in a folder of its own, and the words that name it."""
+    draw_image(tmp_path / "own" / "images" / "train" / "0.png")
     save(tmp_path / "own" / "labels" / "train" / "0.png", torch.zeros(16, 32, dtype=torch.uint8).numpy())
     return (f"data.root={tmp_path / 'own'}", "data=folder", "data.label_space.names=[road,car]")
 

@@ -227,7 +227,7 @@ def own_folder(tiny_checkpoint, tmp_path):
 
 
 def test_a_folder_is_scored_in_drawn_conditions(run_evaluate, tiny_checkpoint, own_folder):
-    """Each photograph degraded by hand at its own size, reduced and predicted."""
+    """Each image degraded by hand at its own size, reduced and predicted."""
     root, pairs, label_space = own_folder
     few = ["data.adverse.kinds=[night,noise]", "data.adverse.strengths=[1,3]"]
     metrics = run_evaluate("data=folder_adverse", *root, *few)

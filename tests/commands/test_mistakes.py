@@ -20,7 +20,7 @@ MISTAKES = {
     "no checkpoint to evaluate": (["evaluate"], r"give checkpoint=PATH of stage=conditioning"),
     "a mode that there is not": (["evaluate", "mode=sampling"], r"mode=sampling .* segmentation, reconstruction"),
     "a tokenizer that is not made yet": (["evaluate", "mode=reconstruction", "tokenizer=vqvae"], r"train stage=prior`"),
-    "no photographs to predict": (["predict", "checkpoint=last.ckpt"], r"give either input=FOLDER.*submission=NAME"),
+    "no images to predict": (["predict", "checkpoint=last.ckpt"], r"give either input=FOLDER.*submission=NAME"),
     "no artefact to draw from": (["sample"], r"prior=VALUE"),
     "a mistyped key of the drawing": (["sample", "prior=a", "step=3"], r"no key step; nearest: steps"),
     "no weights to convert": (["convert", "dalle", "nowhere"], r"no encoder\.pkl and no decoder\.pkl in nowhere"),

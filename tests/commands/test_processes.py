@@ -25,7 +25,7 @@ from gss.cli.configuration import instantiate
 from gss.data.dataset import SegmentationDataset
 from gss.evaluate import evaluate
 from gss.objectives.targets import token_valid
-from gss.runs.label_prior import LabelPrior
+from gss.runs.label_generator import LabelGenerator
 from gss.token_model.masked import random_masks
 from gss.train import train
 
@@ -185,7 +185,7 @@ def test_colours_and_inverse_are_trained_on_two_processes_after_the_tokenizer(co
 
 def test_nats_per_masked_token_are_pooled_over_both_processes(distributed):
     (first, _), _ = distributed
-    prior, nats = LabelPrior.load(first.result["prior"]["prior"]), []
+    prior, nats = LabelGenerator.load(first.result["prior"]["prior"]), []
     labels = torch.cat(list(instantiate(prior.data).label_batches("val")))
     for number, tokens in enumerate(prior.tokens(labels)):
         masked = random_masks(1, prior.model.grid, torch.Generator().manual_seed(number))[0]
@@ -303,16 +303,16 @@ def test_a_run_is_resumed_from_another_folder(start, compose_tiny, tiny_scenes, 
 
 
 @pytest.mark.slow
-def test_a_broken_photograph_is_named_and_the_others_are_predicted(start, tiny_checkpoint, tmp_path):
-    folder, random = tmp_path / "work" / "photographs", np.random.default_rng(0)
+def test_a_broken_image_is_named_and_the_others_are_predicted(start, tiny_checkpoint, tmp_path):
+    folder, random = tmp_path / "work" / "images", np.random.default_rng(0)
     folder.mkdir()
     for name, mode in {"grey.jpg": "L", "bare.jpg": "RGB", "alpha.png": "RGBA"}.items():  # none has EXIF data
         Image.fromarray(random.integers(0, 256, (40, 56, 3), np.uint8)).convert(mode).save(folder / name)
     whole = (folder / "bare.jpg").read_bytes()
     (folder / "broken.jpg").write_bytes(whole[: len(whole) // 2])
-    ended = start("predict", f"checkpoint={tiny_checkpoint}", "input=photographs", "output=pictures")
+    ended = start("predict", f"checkpoint={tiny_checkpoint}", "input=images", "output=pictures")
     assert ended.returncode == 2
-    assert re.search(r"^error: 1 of 4 photographs were left out: .*broken\.jpg", ended.stderr, re.M)
+    assert re.search(r"^error: 1 of 4 images were left out: .*broken\.jpg", ended.stderr, re.M)
     for kind in ("labels", "maskige", "overlay"):
         written = {path.name for path in (tmp_path / "work" / "pictures" / kind).iterdir()}
         assert written == {"grey.png", "bare.png", "alpha.png"}

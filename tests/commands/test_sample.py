@@ -11,7 +11,7 @@ from PIL import Image
 from gss.cli.configuration import instantiate
 from gss.data.reading import read_labels
 from gss.metrics.label_statistics import class_statistics, distances
-from gss.runs.label_prior import Drawing, LabelPrior
+from gss.runs.label_generator import LabelGenerator, SamplingSettings
 from gss.sample import sample
 from gss.train import train
 
@@ -47,8 +47,8 @@ def pixels(path):
 
 def test_drawn_maps_are_those_of_the_prior(run_sample, token_prior):
     output, _ = run_sample("num=5", "seed=3", "temperature=0.8")
-    prior = LabelPrior.load(token_prior)
-    expected = prior.labels(prior.draw(5, prior.generator(3), Drawing(steps=3, temperature=0.8)))
+    prior = LabelGenerator.load(token_prior)
+    expected = prior.labels(prior.sample(5, prior.generator(3), SamplingSettings(steps=3, temperature=0.8)))
     written = [pixels(path) for path in sorted((output / "samples").iterdir())]
     assert (np.stack(written) == expected.numpy()).all()
     assert expected.max() < 19
@@ -69,7 +69,7 @@ SEEDS = ((1, "first"), (1, "again"), (2, "other"))
 
 def test_the_distances_are_those_of_the_maps_that_were_written(run_sample, token_prior):
     output, written = run_sample("num=4")
-    datamodule = instantiate(LabelPrior.load(token_prior).data)
+    datamodule = instantiate(LabelGenerator.load(token_prior).data)
     drawn = torch.from_numpy(np.stack([pixels(path) for path in sorted((output / "samples").iterdir())])).long()
     reference = class_statistics(torch.cat(list(datamodule.label_batches("val"))), 19)
     assert written["distances"]["drawn"] == pytest.approx(distances(class_statistics(drawn, 19), reference))
@@ -87,7 +87,7 @@ def test_the_distances_are_those_of_the_maps_that_were_written(run_sample, token
 
 def test_validation_maps_are_completed(run_sample, token_prior):
     output, written = run_sample("num=1", "completions=2", "draws=2", "region=[0.25,0.5,0.75,1.0]")
-    data = instantiate(LabelPrior.load(token_prior).data).dataset("val")
+    data = instantiate(LabelGenerator.load(token_prior).data).dataset("val")
     hidden = np.zeros((32, 64), bool)
     hidden[8:24, 32:] = True
     right = []
@@ -103,10 +103,12 @@ def test_validation_maps_are_completed(run_sample, token_prior):
 
 
 def test_tokens_outside_the_region_are_those_of_the_map_with_a_hole(token_prior, monkeypatch, draw_labels):
-    prior, labels = LabelPrior.load(token_prior), draw_labels(2, (32, 64), 19)
+    prior, labels = LabelGenerator.load(token_prior), draw_labels(2, (32, 64), 19)
     erased, seen = prior.erased([0.3, 0.0, 0.6, 0.2]), []
-    monkeypatch.setattr(LabelPrior, "fill_in", lambda self, tokens, *more: seen.append(tokens) or self.tokens(labels))
-    completed = prior.complete(labels, erased, prior.generator(0), Drawing())
+    monkeypatch.setattr(
+        LabelGenerator, "fill_in", lambda self, tokens, *more: seen.append(tokens) or self.tokens(labels)
+    )
+    completed = prior.complete(labels, erased, prior.generator(0), SamplingSettings())
     grown = torch.zeros(4, 8, dtype=torch.bool)
     grown[1:3, :2] = True  # rows 1.2 to 2.4, columns 0 to 1.6: every cell that is touched
     assert erased.equal(grown)
@@ -117,11 +119,13 @@ def test_tokens_outside_the_region_are_those_of_the_map_with_a_hole(token_prior,
 
 
 def test_nothing_of_what_is_erased_is_seen(token_prior, draw_labels):
-    prior = LabelPrior.load(token_prior)
+    prior = LabelGenerator.load(token_prior)
     first = draw_labels(1, (32, 64), 19)
     erased = prior.erased([0.25, 0.25, 0.75, 0.75])
     second = torch.where(prior.pixels(erased), (first + 1) % 19, first)
-    one, other = (prior.complete(labels, erased, prior.generator(0), Drawing(steps=3)) for labels in (first, second))
+    one, other = (
+        prior.complete(labels, erased, prior.generator(0), SamplingSettings(steps=3)) for labels in (first, second)
+    )
     assert one.equal(other)
 
 
@@ -139,7 +143,7 @@ def label_folder(street_scenes, tmp_path):
 
 def test_own_label_maps_are_completed(run_sample, label_folder, token_prior):
     output, written = run_sample(f"input={label_folder}", "region=[0,0,0.5,0.5]", "draws=1")
-    label_space = instantiate(LabelPrior.load(token_prior).data).label_space
+    label_space = instantiate(LabelGenerator.load(token_prior).data).label_space
     for name in ("a", "sub/b"):
         given = read_labels(label_folder / f"{name}.png", label_space)
         shrunk = np.asarray(Image.fromarray(given).resize((64, 32), Image.Resampling.NEAREST))

@@ -43,10 +43,10 @@ def unpacked(path):
     return {name: np.asarray(picture) for name, picture in pictures.items()}
 
 
-def predicted(checkpoint, photograph):
-    """Train ids (H, W) of one photograph by the checkpoint's own policy, whole and at about the trained area."""
+def predicted(checkpoint, image):
+    """Train ids (H, W) of one image by the checkpoint's own policy, whole and at about the trained area."""
     trained = TrainedSegmenter.load(checkpoint)
-    image = torch.from_numpy(np.array(Image.open(photograph).convert("RGB"))).permute(2, 0, 1)[None] / 255
+    image = torch.from_numpy(np.array(Image.open(image).convert("RGB"))).permute(2, 0, 1)[None] / 255
 
     def segment(shown):
         with torch.no_grad():
@@ -69,7 +69,7 @@ def test_cityscapes_gets_label_ids_under_city_sequence_and_frame(submit, tiny_ch
         assert (TO_TRAIN[found[name]] == expected).all()
 
 
-def test_acdc_gets_train_ids_under_the_photographs_names(submit, tiny_checkpoint, tmp_path):
+def test_acdc_gets_train_ids_under_the_images_names(submit, tiny_checkpoint, tmp_path):
     draw_acdc(tmp_path / "acdc", {"test": 1})
     found = unpacked(submit("data=acdc", f"data.root={tmp_path / 'acdc'}", "submission=acdc"))
     assert sorted(found) == [
@@ -80,7 +80,7 @@ def test_acdc_gets_train_ids_under_the_photographs_names(submit, tiny_checkpoint
     assert (found[f"labelTrainIds/{night.name}"] == predicted(tiny_checkpoint, night)).all()
 
 
-def test_ade20k_gets_ids_from_one_on_under_the_photographs_names(submit, compose_run, tiny_network, tmp_path):
+def test_ade20k_gets_ids_from_one_on_under_the_images_names(submit, compose_run, tiny_network, tmp_path):
     draw_ade20k(tmp_path / "ade", {"train": 2, "val": 1, "test": 2})
     data = ("data=ade20k", f"data.root={tmp_path / 'ade'}")
     given = (*tiny_network, *data, "data.size=[32,64]", "maskige=ff_random", f"prior={tmp_path / 'prior.safetensors'}")
@@ -90,8 +90,8 @@ def test_ade20k_gets_ids_from_one_on_under_the_photographs_names(submit, compose
     found = unpacked(submit(*data, "submission=ade20k", checkpoint=checkpoint))
     assert sorted(found) == ["ADE_test_00000001.png", "ADE_test_00000002.png"]
     for name, ids in found.items():
-        photograph = tmp_path / "ade/release_test/testing" / f"{name[:-4]}.jpg"
-        assert (ids.astype(int) - 1 == predicted(checkpoint, photograph)).all()
+        image = tmp_path / "ade/release_test/testing" / f"{name[:-4]}.jpg"
+        assert (ids.astype(int) - 1 == predicted(checkpoint, image)).all()
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -131,16 +131,16 @@ def test_what_the_server_expects_is_said_where_it_is_not_that(submit, tmp_path, 
     submit("data=cityscapes", f"data.root={tmp_path / 'cs'}", "submission=cityscapes")
     said = capsys.readouterr().out
     assert "submission: 2 label files, 0.0 MB: " in said
-    assert "the server expects the 1525 photographs of its test split" in said
+    assert "the server expects the 1525 images of its test split" in said
 
 
-def test_a_broken_photograph_leaves_no_submission_and_keeps_the_one_before(submit, tmp_path):
+def test_a_broken_image_leaves_no_submission_and_keeps_the_one_before(submit, tmp_path):
     draw_cityscapes(tmp_path / "cs", {"test": 2})
     given = ("data=cityscapes", f"data.root={tmp_path / 'cs'}", "submission=cityscapes")
     before = Path(submit(*given)).read_bytes()
     broken = tmp_path / "cs/leftImg8bit/test/berlin/berlin_000001_000019_leftImg8bit.png"
     broken.write_bytes(broken.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"cannot read photograph '.*berlin_000001_000019_leftImg8bit\.png'"):
+    with pytest.raises(ValueError, match=r"cannot read image '.*berlin_000001_000019_leftImg8bit\.png'"):
         submit(*given)
     assert [path.name for path in (tmp_path / "submission").iterdir()] == ["cityscapes_test.zip"]
     assert (tmp_path / "submission/cityscapes_test.zip").read_bytes() == before
@@ -171,7 +171,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(submit, tmp_path, 
     assert not (tmp_path / "submission").exists()
 
 
-def test_photographs_of_other_names_and_of_one_name_are_refused(submit, tmp_path):
+def test_images_of_other_names_and_of_one_name_are_refused(submit, tmp_path):
     names = "['road','sidewalk','building','wall','fence','pole','traffic light','traffic sign','vegetation','terrain',"
     names += "'sky','person','rider','car','truck','bus','train','motorcycle','bicycle']"
     for folder in ("a", "b"):

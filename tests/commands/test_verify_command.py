@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawn_layouts import draw_photograph, save
+from drawn_layouts import draw_image, save
 from gss.runs.data_verification import verify
 
 
 @pytest.fixture
 def own_data(tmp_path):
-    """Two classes in four photographs, and the words that name them."""
+    """Two classes in four images, and the words that name them."""
     random = np.random.default_rng(3)
     for split in ("train", "val"):
         for number in range(2):
-            draw_photograph(tmp_path / "own" / "images" / split / f"{number}.png")
+            draw_image(tmp_path / "own" / "images" / split / f"{number}.png")
             save(
                 tmp_path / "own" / "labels" / split / f"{number}.png", random.integers(0, 2, (16, 32)).astype(np.uint8)
             )
@@ -40,7 +40,7 @@ def test_sound_data_are_counted_tabled_and_drawn(run_verify, tmp_path, capsys):
     assert result["exit_code"] == 0
     assert list(result["splits"]) == ["train", "val"]
     assert "test" in result["not_there"]  # declared, and not on the disk
-    assert "train: 2 photographs, 2 label files" in said
+    assert "train: 2 images, 2 label files" in said
     assert "height x width: 16x32 (2)" in said
     assert "no fault was found" in said
     assert json.loads((tmp_path / "run" / "verify.json").read_text()) == result
@@ -56,7 +56,7 @@ def test_faults_are_said_with_their_remedy_and_code_1(run_verify, tmp_path, caps
     save(tmp_path / "own" / "labels" / "val" / "0.png", np.full((16, 32), 7, np.uint8))
     result, said = run_verify(), capsys.readouterr().out
     assert (result["exit_code"], result["objective"]) == (1, 2)
-    assert "fault: 1 photographs without labels in train" in said
+    assert "fault: 1 images without labels in train" in said
     assert "fault: 1 label files with undeclared ids in val" in said
     assert "'data.label_space.ignore_ids=[7,255]'" in said  # the exact remedy
 

@@ -1,4 +1,4 @@
-"""A folder of small noisy photographs with labels, for the tests of this room."""
+"""A folder of small noisy images with labels, for the tests of this room."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def write_split(tmp_path: Path) -> WriteSplit:
         for folder in ("images", "labels"):
             (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            photograph = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
             labels = rng.choice(np.array([0, 1, 2, 255], np.uint8), size)
-            Image.fromarray(photograph).save(tmp_path / "images" / split / f"{index}.png")
+            Image.fromarray(image).save(tmp_path / "images" / split / f"{index}.png")
             Image.fromarray(labels).save(tmp_path / "labels" / split / f"{index}.png")
         return FolderPairs(tmp_path, f"images/{split}", f"labels/{split}", origin="ask the owner")
 

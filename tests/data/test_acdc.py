@@ -27,7 +27,7 @@ def test_every_unpacking_is_listed_condition_by_condition_without_references(tmp
     np.testing.assert_array_equal(read_pair_labels(pairs[0], cityscapes_labels()), TO_TRAIN[ids])
 
 
-def test_a_reference_among_the_adverse_photographs_is_left_alone(tmp_path):
+def test_a_reference_among_the_adverse_images_is_left_alone(tmp_path):
     draw_acdc(tmp_path, {"val": 1})
     split, recording = tmp_path / "rgb_anon/fog/val", RECORDINGS["fog"]
     shutil.copytree(tmp_path / "rgb_anon/fog/val_ref", split, dirs_exist_ok=True)
@@ -51,11 +51,11 @@ def test_references_are_listed_by_themselves_where_they_have_labels(tmp_path, un
 def test_references_without_any_labels_are_said_to_have_none(tmp_path):
     draw_acdc(tmp_path, {"val": 1})
     shutil.rmtree(tmp_path / "gt/fog/val_ref")
-    with pytest.raises(ValueError, match=r"no photograph with labels lies in '.*rgb_anon/fog/val_ref'"):
+    with pytest.raises(ValueError, match=r"no image with labels lies in '.*rgb_anon/fog/val_ref'"):
         ACDCPairs(tmp_path, "val", reference=True)()
 
 
-def test_the_test_split_has_photographs_and_no_labels(tmp_path):
+def test_the_test_split_has_images_and_no_labels(tmp_path):
     draw_acdc(tmp_path, {"test": 2})
     pairs = ACDCPairs(tmp_path, "test")()
     assert [pair.labels for pair in pairs] == [None] * 8
@@ -103,7 +103,7 @@ def test_a_missing_condition_is_named_with_the_ways_out(tmp_path):
         ACDCPairs(tmp_path, "val")()
 
 
-def test_a_photograph_without_labels_is_named(tmp_path):
+def test_an_image_without_labels_is_named(tmp_path):
     draw_acdc(tmp_path, {"val": 2})
     for path in (tmp_path / "gt/fog/val").rglob("*_frame_000001_gt_label*Ids.png"):
         path.unlink()

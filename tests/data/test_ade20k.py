@@ -47,7 +47,7 @@ def test_a_missing_data_set_says_where_to_get_it(tmp_path):
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_the_test_split_has_photographs_and_no_labels(tmp_path, beside):
+def test_the_test_split_has_images_and_no_labels(tmp_path, beside):
     draw_ade20k(tmp_path, {"val": 1, "test": 2}, beside)
     pairs = ADE20KPairs(tmp_path, "test")()
     assert [(pair.name, pair.labels) for pair in pairs] == [("ADE_test_00000001", None), ("ADE_test_00000002", None)]

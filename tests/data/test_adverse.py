@@ -50,14 +50,14 @@ def scene(size=(360, 480), number=3):
 
 
 def changed(kind, strength, image, seed=0, seen_at=None):
-    """Mean absolute change of a photograph, in grey levels; at a network's size if one is given."""
+    """Mean absolute change of an image, in grey levels; at a network's size if one is given."""
     degraded = Adverse((kind,), (strength,), seed).degrade(image, Pair(Path(), None, "a", f"{kind}-{strength}"))
     if seen_at:
         image, degraded = (cv2.resize(one, seen_at[::-1], interpolation=cv2.INTER_AREA) for one in (image, degraded))
     return np.abs(degraded.astype(float) - image).mean()
 
 
-def test_every_photograph_is_served_clean_and_under_every_condition(build):
+def test_every_image_is_served_clean_and_under_every_condition(build):
     data = build()
     data.prepare_data()
     found = served(data.val_dataloader())
@@ -114,11 +114,9 @@ def test_seeds_are_the_same_in_another_process_and_differ_by_every_word():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_graded(kind):
-    photographs = [
-        scene(number=number) for number in range(12)
-    ]  # half of a dozen are blurred by a disc, half by a line
+    images = [scene(number=number) for number in range(12)]  # half of a dozen are blurred by a disc, half by a line
     mild, plain, severe = (
-        np.mean([changed(kind, strength, image, seed, (192, 256)) for seed, image in enumerate(photographs)])
+        np.mean([changed(kind, strength, image, seed, (192, 256)) for seed, image in enumerate(images)])
         for strength in (1, 2, 3)
     )
     assert 1.1 * plain < severe
@@ -188,8 +186,6 @@ def test_what_is_not_known_is_said(changes, sentence):
         Adverse(**changes)
 
 
-def test_photographs_of_a_condition_are_not_degraded_once_more():
-    with pytest.raises(
-        ValueError, match=r"'a\.png' is a photograph of the condition 'fog' already.*data\.adverse=null"
-    ):
+def test_images_of_a_condition_are_not_degraded_once_more():
+    with pytest.raises(ValueError, match=r"'a\.png' is an image of the condition 'fog' already.*data\.adverse=null"):
         ALL.pairs([Pair(Path("a.png"), None, "a", "fog")])

@@ -19,7 +19,7 @@ from gss.data.cache.build import SplitCache
 from gss.data.cache.note import listed_once
 from gss.data.cache.split import CachedSplit, open_cached
 from gss.data.datamodule import SegmentationDataModule
-from gss.data.dataset import SegmentationDataset, TrainingDraws
+from gss.data.dataset import SegmentationDataset, TrainingSampler
 from gss.data.loaders import Workers, build_loader
 from gss.data.reading import read_image, read_labels
 from gss.data.transforms import Augmentation, training_transform
@@ -111,7 +111,7 @@ def test_batches_from_cache_and_files_are_the_same_from_any_number_of_workers(
 
     def batches(workers, cached=None):
         data = SegmentationDataset(pairs, label_space, transform, 3, cached)
-        return list(build_loader(data, TrainingDraws(5, 2, 6, seed=0), 2, workers))
+        return list(build_loader(data, TrainingSampler(5, 2, 6, seed=0), 2, workers))
 
     own = batches(Workers(num_workers), opened(pairs, folder, label_space))
     for one, other in zip(batches(Workers()), own, strict=True):
@@ -219,7 +219,7 @@ def test_two_builds_at_once_are_kept_apart(pairs, folder, label_space, monkeypat
 
 def test_a_broken_file_stops_the_build_by_name(pairs, folder, label_space):
     pairs[4].image.write_bytes(pairs[4].image.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"cannot read photograph '.*4\.png'"):
+    with pytest.raises(ValueError, match=r"cannot read image '.*4\.png'"):
         source(pairs, folder, label_space).build()
     assert len(list((folder / "train").glob("*.json"))) == 2
 
@@ -263,7 +263,7 @@ def test_the_whole_check_finds_what_size_and_time_hide(pairs, folder, label_spac
     pairs[2].image.write_bytes(content)
     os.utime(pairs[2].image, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert source(pairs, folder, label_space).build() == 0
-    with pytest.raises(ValueError, match=r"cannot read photograph '.*2\.png'"):
+    with pytest.raises(ValueError, match=r"cannot read image '.*2\.png'"):
         source(pairs, folder, label_space).build(full=True)
     shard = folder / "train" / "00000.bin"
     raw = bytearray(shard.read_bytes())

@@ -1,4 +1,4 @@
-"""Crops at a photograph's own resolution, against resizing everything first as published recipes do."""
+"""Crops at an image's own resolution, against resizing everything first as published recipes do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEAN_COLOUR = (124, 116, 104)
 
 
 def smooth(height, width):
-    """A photograph of slow waves, (H, W, 3) uint8, and labels of 4 classes that follow its first channel."""
+    """An image of slow waves, (H, W, 3) uint8, and labels of 4 classes that follow its first channel."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     waves = [np.sin(x / 34 + y / 46 + phase) * np.cos(y / 38) for phase in (0, 1, 2)]
     image = np.rint(127.5 + 120 * np.stack(waves, -1)).astype(np.uint8)
@@ -83,7 +83,7 @@ def test_the_base_is_the_largest_size_that_both_sides_allow(size, base, resized)
     assert tuple(int(side * magnification + 0.5) for side in size) == resized
 
 
-def test_a_photograph_at_its_base_fills_the_crop_with_its_short_side():
+def test_an_image_at_its_base_fills_the_crop_with_its_short_side():
     image, labels = smooth(60, 90)
     augmentation = Augmentation(scale=(1.0, 1.0), geometry="native", base=(120, 480), **STILL)
     for window, seen in drawn(augmentation, image, labels, (120, 120), 5):
@@ -92,7 +92,7 @@ def test_a_photograph_at_its_base_fills_the_crop_with_its_short_side():
         assert seen["mask"].shape == (120, 120)
 
 
-def test_small_photographs_are_padded_below_and_to_the_right_after_their_colours_changed():
+def test_small_images_are_padded_below_and_to_the_right_after_their_colours_changed():
     image, labels = np.full((40, 60, 3), 200, np.uint8), np.zeros((40, 60), np.uint8)
     colours = {"brightness": 0.4, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}
     pipeline = training_transform(

@@ -233,7 +233,7 @@ def test_missing_data_say_the_key_and_the_place_to_get_them(tmp_path, name):
         build(name, tmp_path).prepare_data()
 
 
-def test_real_camvid_photographs_are_read(camvid_root, tmp_path):
+def test_real_camvid_images_are_read(camvid_root, tmp_path):
     data = build("camvid", tmp_path, f"data.root={camvid_root}")
     data.prepare_data()
     assert (len(data.pairs("train")), len(data.pairs("val"))) == (367, 101)

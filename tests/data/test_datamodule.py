@@ -122,7 +122,7 @@ def test_two_ranks_share_the_work(build):
     assert min(both.count(name) for name in set(both)) >= 3  # 24 draws from 7 pairs, pass by pass
 
 
-def test_label_batches_are_the_evaluated_labels_and_need_no_photographs(build):
+def test_label_batches_are_the_evaluated_labels_and_need_no_images(build):
     data = build()
     expected = torch.stack([data.dataset("train")[index]["labels"] for index in range(7)])
     for pair in data.pairs("train"):
@@ -133,7 +133,7 @@ def test_label_batches_are_the_evaluated_labels_and_need_no_photographs(build):
     assert torch.equal(torch.cat(batches), expected)
 
 
-def break_photograph(pair):
+def break_image(pair):
     pair.image.write_bytes(pair.image.read_bytes()[:200])
 
 
@@ -153,11 +153,11 @@ def break_size(pair):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (break_photograph, "cannot read photograph"),
+        (break_image, "cannot read image"),
         (break_mode, "has mode RGB"),
         (break_ids, "holds the ids 77"),
         (break_size, "is 12x16 pixels"),
-        (lambda pair: pair.labels.unlink(), "photographs have no labels"),
+        (lambda pair: pair.labels.unlink(), "images have no labels"),
     ],
 )
 def test_faults_in_the_data_stop_before_training(build, split, fault, message):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gss.data.dataset import Draw, SegmentationDataset, TrainingDraws, draw_seed
+from gss.data.dataset import SampleRequest, SegmentationDataset, TrainingSampler, sample_seed
 from gss.data.loaders import Workers, build_loader
 from gss.data.transforms import Augmentation, evaluation_transform, training_transform
 
@@ -22,7 +22,7 @@ def training(write_split, label_space):
 
 
 def collect(data, num_workers, **options):
-    loader = DataLoader(data, 2, sampler=TrainingDraws(5, 2, 6, seed=0), num_workers=num_workers, **options)
+    loader = DataLoader(data, 2, sampler=TrainingSampler(5, 2, 6, seed=0), num_workers=num_workers, **options)
     return [(batch["name"], batch["image"], batch["labels"]) for batch in loader]
 
 
@@ -35,7 +35,7 @@ def assert_same(ones, others):
 
 
 def test_an_item_has_the_promised_form(training, label_space):
-    sample = training[Draw(3, 17)]
+    sample = training[SampleRequest(3, 17)]
     assert (sample["image"].shape, sample["image"].dtype) == ((3, *SIZE), torch.float32)
     assert (sample["labels"].shape, sample["labels"].dtype) == (SIZE, torch.int64)
     assert 0 <= sample["image"].min() < 0.2 < 0.8 < sample["image"].max() <= 1
@@ -62,20 +62,20 @@ def test_draws_survive_a_spawned_worker(training):
 
 
 def test_no_two_draws_of_one_pair_look_alike(training):
-    looks = [training[Draw(2, number)]["image"] for number in range(12)]
+    looks = [training[SampleRequest(2, number)]["image"] for number in range(12)]
     assert not any(torch.equal(one, other) for one, other in itertools.combinations(looks, 2))
 
 
 def test_a_draw_repeats_with_its_seed_only(training):
-    first = training[Draw(2, 7)]["image"]
-    training[Draw(1, 3)]
-    assert torch.equal(training[Draw(2, 7)]["image"], first)
+    first = training[SampleRequest(2, 7)]["image"]
+    training[SampleRequest(1, 3)]
+    assert torch.equal(training[SampleRequest(2, 7)]["image"], first)
     training.seed = 1
-    assert not torch.equal(training[Draw(2, 7)]["image"], first)
+    assert not torch.equal(training[SampleRequest(2, 7)]["image"], first)
 
 
 def test_seeds_of_neighbouring_draws_and_runs_differ():
-    seeds = [draw_seed(seed, number) for seed in range(20) for number in range(200)]
+    seeds = [sample_seed(seed, number) for seed in range(20) for number in range(200)]
     assert len(set(seeds)) > 3990  # 4000 out of 2**32: a collision is unlikely, a pattern would be many
 
 
@@ -87,13 +87,13 @@ def test_workers_keep_to_one_thread(training):
             return {"threads": torch.tensor([torch.get_num_threads(), cv2.getNumThreads()])}
 
     data = Counting(training.pairs, training.label_space, training.transform)
-    batch = next(iter(build_loader(data, TrainingDraws(5, 2, 1), 2, Workers(1))))
+    batch = next(iter(build_loader(data, TrainingSampler(5, 2, 1), 2, Workers(1))))
     assert batch["threads"].tolist() == [[1, 1], [1, 1]]
 
 
 def test_without_verification_a_worker_says_the_same_sentence(training):
     training.pairs[0].image.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"cannot read photograph '.*0\.png'"):
+    with pytest.raises(ValueError, match=r"cannot read image '.*0\.png'"):
         collect(training, 1)
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(training.pairs[1].labels)
     with pytest.raises(ValueError, match=r"1\.png' is 3x4 pixels"):

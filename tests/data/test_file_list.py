@@ -7,7 +7,7 @@ from gss.data.folder import FolderPairs, read_file_list
 
 @pytest.fixture
 def root(tmp_path):
-    """Give a folder with photographs a.jpg, b/c.PNG and "d e.jpg", and their labels."""
+    """Give a folder with images a.jpg, b/c.PNG and "d e.jpg", and their labels."""
     for name in (
         "images/a.jpg",
         "images/b/c.PNG",
@@ -30,7 +30,7 @@ def listed(root, text, **settings):
     return FolderPairs(root, "images", settings.pop("labels", "labels"), file_list="splits/val.txt", **settings)()
 
 
-def test_a_list_chooses_and_orders_photographs(root):
+def test_a_list_chooses_and_orders_images(root):
     pairs = listed(root, "b/c.PNG\n\na.jpg\n")
     assert [(pair.name, pair.labels.relative_to(root).as_posix()) for pair in pairs] == [
         ("b/c", "labels/b/c.png"),
@@ -104,18 +104,18 @@ def test_labels_where_none_are_read_are_a_column_too_many(root):
         listed(root, "a.jpg a.png\n", labels=None)
 
 
-def test_a_photograph_of_the_list_without_labels_is_named(root):
+def test_an_image_of_the_list_without_labels_is_named(root):
     (root / "labels" / "a.png").unlink()
-    with pytest.raises(ValueError, match=r"1 of 1 photographs have no labels, first '.*a\.jpg'"):
+    with pytest.raises(ValueError, match=r"1 of 1 images have no labels, first '.*a\.jpg'"):
         listed(root, "a.jpg\n")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\n \n", r"the file list '.*list\.txt' names no photograph"),
+        (b"\n \n", r"the file list '.*list\.txt' names no image"),
         (b"\xff\xd8\xff\xe0", r"cannot read the file list '.*list\.txt' \(.*\); mend its path, or give a text file"),
-        (b"a.jpg\0b", r"names no photograph"),
+        (b"a.jpg\0b", r"names no image"),
         (None, r"cannot read the file list '.*list\.txt' \(.*No such file"),
     ],
 )

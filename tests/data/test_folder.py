@@ -55,13 +55,13 @@ def test_a_missing_split_folder_is_named(tmp_path):
 
 def test_an_empty_split_is_an_error(tmp_path):
     touch(tmp_path, "images/readme.txt")
-    with pytest.raises(ValueError, match=r"the split is empty, no photograph lies in '.*images'.*data\.root"):
+    with pytest.raises(ValueError, match=r"the split is empty, no image lies in '.*images'.*data\.root"):
         FolderPairs(tmp_path, "images", "labels")()
 
 
-def test_photographs_without_labels_are_counted_and_the_first_is_named(tmp_path):
+def test_images_without_labels_are_counted_and_the_first_is_named(tmp_path):
     touch(tmp_path, "i/1.jpg", "i/2.jpg", "i/3.jpg", "l/1.png")
-    with pytest.raises(ValueError, match=r"2 of 3 photographs have no labels, first '.*2\.jpg'.*expected .*l.2\.png'"):
+    with pytest.raises(ValueError, match=r"2 of 3 images have no labels, first '.*2\.jpg'.*expected .*l.2\.png'"):
         FolderPairs(tmp_path, "i", "l")()
 
 

@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 
-from gss.data.dataset import Draw, SegmentationDataset
+from gss.data.dataset import SampleRequest, SegmentationDataset
 from gss.data.loaders import Workers, build_loader
 from gss.data.transforms import Augmentation, training_transform
 
@@ -40,7 +40,7 @@ def failing(write_split, label_space):
     return make
 
 
-DRAWS = [Draw(index, index) for index in range(4)]
+DRAWS = [SampleRequest(index, index) for index in range(4)]
 
 
 @pytest.fixture(autouse=True)

@@ -101,7 +101,7 @@ def test_small_sets_are_repeated_in_training_only_and_zero_leaves_one_out(root, 
     assert len({pair.image for pair in train}) == 6
 
 
-def test_a_repeated_photograph_is_checked_once(root, taxonomy, monkeypatch):
+def test_a_repeated_image_is_checked_once(root, taxonomy, monkeypatch):
     pairs = MSegPairs(root, taxonomy, "train", {TRAINING[0]: 40})()
     checked = []
     monkeypatch.setattr("gss.data.verify.verify_pair", lambda pair, space: checked.append(pair))
@@ -214,7 +214,7 @@ def test_a_missing_data_set_list_or_file_is_named(root, taxonomy):
     with pytest.raises(ValueError, match=r"line 1 of .* names .*, outside data\.root"):
         source()()
     file_list.write_text("alone.jpg\n")
-    with pytest.raises(ValueError, match=r"line 1 of .* has 1 columns, but MSeg lists a photograph and its label file"):
+    with pytest.raises(ValueError, match=r"line 1 of .* has 1 columns, but MSeg lists an image and its label file"):
         source()()
     shutil.rmtree(root / "BDD")
     with pytest.raises(ValueError, match=r"the folder '.*BDD/bdd100k' of bdd-relabeled does not exist: set data\.root"):

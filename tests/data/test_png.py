@@ -87,7 +87,7 @@ def test_a_file_too_large_to_be_true_is_left_to_pillow(tmp_path):
     whole[29:33] = struct.pack(">I", zlib.crc32(bytes(whole[12:29])))
     path.write_bytes(whole)
     assert decode_plain_png(path, False, MAX_PIXELS) is None
-    with pytest.raises(ValueError, match=r"photograph '.*a\.png' declares 30000x30000 pixels"):
+    with pytest.raises(ValueError, match=r"image '.*a\.png' declares 30000x30000 pixels"):
         read_image(path)
 
 
@@ -118,7 +118,7 @@ def test_a_file_with_a_wrong_byte_inside_is_named(tmp_path, capfd):
     whole[len(whole) // 2] ^= 255
     path.write_bytes(whole)
     assert decode_plain_png(path, False, MAX_PIXELS) is None
-    with pytest.raises(ValueError, match=r"cannot read photograph '.*a\.png'"):
+    with pytest.raises(ValueError, match=r"cannot read image '.*a\.png'"):
         read_image(path)
 
 

@@ -28,7 +28,7 @@ def rgb():
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_photographs_are_turned_upright(tmp_path, rgb, orientation):
+def test_images_are_turned_upright(tmp_path, rgb, orientation):
     picture = Image.fromarray(rgb)
     exif = picture.getexif()
     exif[ORIENTATION] = orientation
@@ -39,7 +39,7 @@ def test_photographs_are_turned_upright(tmp_path, rgb, orientation):
 
 
 @pytest.mark.filterwarnings("error")
-def test_grey_palette_and_transparent_photographs_become_rgb(tmp_path, rgb):
+def test_grey_palette_and_transparent_images_become_rgb(tmp_path, rgb):
     grey, alpha = rgb[..., 0], rgb[..., :1]
     palette = Image.fromarray(rgb).quantize(16)
     Image.fromarray(grey).save(tmp_path / "grey.png")
@@ -51,7 +51,7 @@ def test_grey_palette_and_transparent_photographs_become_rgb(tmp_path, rgb):
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), table[np.asarray(palette)])
 
 
-def test_a_cmyk_photograph_becomes_rgb(tmp_path):
+def test_a_cmyk_image_becomes_rgb(tmp_path):
     Image.new("CMYK", (16, 8), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=100)
     red = read_image(tmp_path / "red.jpg")
     assert red.shape == (8, 16, 3)
@@ -92,13 +92,13 @@ def test_labels_in_another_mode_are_refused_not_converted(tmp_path, label_space,
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.6, 0.97])
-def test_a_truncated_photograph_is_named(tmp_path, name, share):
+def test_a_truncated_image_is_named(tmp_path, name, share):
     noise = np.random.default_rng(2).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / name)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(share * len(content))])
     for read in (read_image, image_size):
-        with pytest.raises(ValueError, match=rf"cannot read photograph '.*{name}'") as caught:
+        with pytest.raises(ValueError, match=rf"cannot read image '.*{name}'") as caught:
             read(tmp_path / name)
         assert "\n" not in str(caught.value)
 
@@ -108,7 +108,7 @@ def test_a_flipped_byte_in_a_png_is_found_without_decoding_it(tmp_path, rgb):
     content = bytearray((tmp_path / "a.png").read_bytes())
     content[content.index(b"IDAT") + 20] ^= 255
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(ValueError, match="cannot read photograph"):
+    with pytest.raises(ValueError, match="cannot read image"):
         image_size(tmp_path / "a.png")
 
 

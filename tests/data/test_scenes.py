@@ -20,7 +20,7 @@ def test_a_scene_is_a_function_of_seed_and_number(scenes):
     assert (scenes[6][1] != scenes[5][1]).any()
 
 
-def test_photographs_and_ids_have_the_promised_form(scenes):
+def test_images_and_ids_have_the_promised_form(scenes):
     for image, ids in scenes:
         assert (image.shape, image.dtype) == ((64, 128, 3), np.uint8)
         assert (ids.shape, ids.dtype) == ((64, 128), np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawn_layouts import draw_photograph, save
+from drawn_layouts import draw_image, save
 from gss.data.folder import FolderPairs
 from gss.data.pairs import REMEDIES, Kind, NotThere, Pair
 from gss.data.survey import survey_split
@@ -17,7 +17,7 @@ from gss.labels import LabelSpace
 
 def test_counts_are_those_of_a_loop_over_the_files(write_split, label_space, tmp_path):
     source = write_split(count=5)
-    draw_photograph(tmp_path / "images" / "train" / "wide.png", (8, 64))
+    draw_image(tmp_path / "images" / "train" / "wide.png", (8, 64))
     save(tmp_path / "labels" / "train" / "wide.png", np.zeros((8, 64), np.uint8))
     found = survey_split(source, label_space, "train")
     pixels = Counter(
@@ -28,7 +28,7 @@ def test_counts_are_those_of_a_loop_over_the_files(write_split, label_space, tmp
     assert found.class_shares == pytest.approx({name: n / sum(shown.values()) for name, n in shown.items()})
     assert found.share(255) == pytest.approx(pixels[255] / pixels.total())
     assert found.sizes == {(24, 32): 5, (8, 64): 1}
-    assert (found.photographs.total(), found.labels.total(), found.faults) == (6, 6, [])
+    assert (found.images.total(), found.labels.total(), found.faults) == (6, 6, [])
 
 
 def test_every_fault_of_a_split_is_found_at_once(write_split, label_space, tmp_path):
@@ -41,44 +41,44 @@ def test_every_fault_of_a_split_is_found_at_once(write_split, label_space, tmp_p
     (labels / "4.png").unlink()
     (images / "5.png").unlink()
     outside = tmp_path.parent / f"{tmp_path.name}_outside.png"
-    draw_photograph(outside, (24, 32))
+    draw_image(outside, (24, 32))
     (images / "6.png").unlink()
     (images / "6.png").symlink_to(outside)
     found = survey_split(source, label_space, "train")
     kinds = {fault.kind: fault.path.name for fault in found.faults}
     assert kinds == {
-        Kind.PHOTOGRAPH: "0.png",
+        Kind.IMAGE: "0.png",
         Kind.LABELS: "1.png",
         Kind.IDS: "2.png",
         Kind.SIZE: "3.png",
         Kind.NO_LABELS: "4.png",
-        Kind.NO_PHOTOGRAPH: "5.png",
+        Kind.NO_IMAGE: "5.png",
         Kind.OUTSIDE: "6.png",
     }
     assert len(found.faults) == len(kinds)
     assert set(kinds) <= set(REMEDIES)
     assert found.ids(None) == [9]
-    with pytest.raises(ValueError, match=r"1 of 7 photographs have no labels"):  # a training stops at the first
+    with pytest.raises(ValueError, match=r"1 of 7 images have no labels"):  # a training stops at the first
         source()
 
 
 def test_withheld_labels_are_no_fault_and_conditions_are_counted(tmp_path):
     for number in range(3):
-        draw_photograph(tmp_path / f"{number}.png")
+        draw_image(tmp_path / f"{number}.png")
     conditions = ("fog", "fog", "night")
     pairs = [Pair(tmp_path / f"{n}.png", None, str(n), condition) for n, condition in enumerate(conditions)]
     found = survey_split(lambda: pairs, LabelSpace.from_names(["a", "b"]), "test")
-    assert (found.photographs, found.labels.total(), found.faults) == ({"fog": 2, "night": 1}, 0, [])
+    assert (found.images, found.labels.total(), found.faults) == ({"fog": 2, "night": 1}, 0, [])
     assert found.class_shares == {"a": 0.0, "b": 0.0}
 
 
 def test_a_file_is_counted_once_by_its_own_table(tmp_path):
-    draw_photograph(tmp_path / "a.png")
+    draw_image(tmp_path / "a.png")
     save(tmp_path / "a_ids.png", np.full((16, 32), 7, np.uint8))
     own = LabelSpace(("road", "car"), ((0, 0, 0), (9, 9, 9)), {7: 1, 255: 255})
     pair = Pair(tmp_path / "a.png", tmp_path / "a_ids.png", "a", label_space=own)
     found = survey_split(lambda: [pair] * 3, LabelSpace.from_names(["road", "car"]), "train")
-    assert found.photographs.total() == 1
+    assert found.images.total() == 1
     assert found.class_shares == {"road": 0.0, "car": 1.0}
     assert found.faults == []
 
@@ -88,7 +88,7 @@ def test_lines_of_a_list_are_refused_one_by_one(write_split, label_space, tmp_pa
     (tmp_path / "train.txt").write_text("0.png\nmissing.png\n../../etc/passwd\n2.png\n")
     source = FolderPairs(tmp_path, "images/train", "labels/train", file_list="train.txt")
     found = survey_split(source, label_space, "train")
-    assert found.photographs.total() == 2
+    assert found.images.total() == 2
     lines = [fault for fault in found.faults if fault.kind is Kind.LINE]
     assert ["line 2" in lines[0].message, "line 3" in lines[1].message] == [True, True]
 

@@ -43,7 +43,7 @@ def test_other_settings_replace_the_scenes(tmp_path):
     assert len(CityscapesPairs(tmp_path, "train")()) == 1
 
 
-@pytest.mark.parametrize("damage", ["note", "photograph"])
+@pytest.mark.parametrize("damage", ["note", "image"])
 def test_an_interrupted_drawing_is_repeated(tmp_path, damage):
     source = SyntheticPairs(tmp_path, "val", 3, SIZE)
     pairs = source()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gss.data.crops import RandomWindow, Span, draw_span
+from gss.data.crops import RandomScaleCrop, Span, draw_span
 from gss.data.transforms import Augmentation, evaluation_transform, resize_labels, training_transform
 
 GEOMETRY = Augmentation(brightness=0, contrast=0, saturation=0, hue=0)
@@ -11,7 +11,7 @@ MEAN_COLOUR = (124, 116, 104)
 
 
 def blocks(rng, shape, cell=16):
-    """Piecewise constant labels 0 .. 9, and a photograph whose grey value is 20 times the label."""
+    """Piecewise constant labels 0 .. 9, and an image whose grey value is 20 times the label."""
     cells = rng.integers(0, 10, (-(-shape[0] // cell), -(-shape[1] // cell)), dtype=np.uint8)
     labels = np.kron(cells, np.ones((cell, cell), np.uint8))[: shape[0], : shape[1]]
     return np.repeat(20 * labels[..., None], 3, axis=2), np.ascontiguousarray(labels)
@@ -42,7 +42,7 @@ def test_cutting_first_equals_resizing_everything_and_then_cutting():
         rng.integers(0, 5, (20, 30), dtype=np.uint8),
         rng.integers(0, 256, (20, 30, 3), dtype=np.uint8),
     )
-    window = RandomWindow((20, 30), (2.0, 2.0))
+    window = RandomScaleCrop((20, 30), (2.0, 2.0))
     rows, columns = Span(4, 10, 0, 20), Span(9, 15, 0, 30)
     everything = labels.repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(window.apply_to_mask(labels, rows, columns), everything[8:28, 18:48])
@@ -54,7 +54,7 @@ def test_cutting_first_equals_resizing_everything_and_then_cutting():
     np.testing.assert_allclose(resized, np.stack(down, axis=1).reshape(18, 28, 3), atol=1)
 
 
-def test_photographs_shrink_by_averaging_and_labels_by_picking():
+def test_images_shrink_by_averaging_and_labels_by_picking():
     rng = np.random.default_rng(1)
     image, labels = (
         rng.integers(0, 256, (32, 48, 3), dtype=np.uint8),
@@ -83,7 +83,7 @@ def test_small_scales_are_padded_with_ignore_and_the_mean_colour():
     assert (seen["image"][~padded] == 0).all()
 
 
-def test_photograph_and_labels_stay_aligned_and_labels_are_never_mixed():
+def test_image_and_labels_stay_aligned_and_labels_are_never_mixed():
     image, labels = blocks(np.random.default_rng(2), (96, 128))
     pipeline = training_transform((48, 64), GEOMETRY)
     paddings = set()
@@ -92,7 +92,7 @@ def test_photograph_and_labels_stay_aligned_and_labels_are_never_mixed():
         seen = pipeline(image=image, mask=labels)
         assert set(np.unique(seen["mask"])) <= {*range(10), 255}
         around = np.lib.stride_tricks.sliding_window_view(seen["mask"], (3, 3)).reshape(46, 62, 9)
-        inner = (around == around[..., :1]).all(-1) & (around[..., 0] != 255)  # photographs blend at edges
+        inner = (around == around[..., :1]).all(-1) & (around[..., 0] != 255)  # images blend at edges
         assert inner.mean() > 0.03
         difference = seen["image"][1:-1, 1:-1, 0] - 20.0 * around[..., 0]
         assert np.abs(difference[inner]).max() <= 2

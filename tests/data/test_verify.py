@@ -16,11 +16,11 @@ def test_sound_pairs_pass(write_split, label_space):
 def test_labels_of_another_size_are_refused_with_both_sizes(write_split, label_space):
     pairs = write_split()()
     Image.fromarray(np.zeros((24, 31), np.uint8)).save(pairs[2].labels)
-    with pytest.raises(ValueError, match=r"2\.png' is 24x31 pixels .*photograph '.*2\.png' is 24x32"):
+    with pytest.raises(ValueError, match=r"2\.png' is 24x31 pixels .*image '.*2\.png' is 24x32"):
         verify_pairs(pairs, label_space)
 
 
-def test_labels_match_the_upright_size_of_a_turned_photograph(tmp_path, write_split, label_space):
+def test_labels_match_the_upright_size_of_a_turned_image(tmp_path, write_split, label_space):
     pair = write_split(count=1, size=(24, 32))()[0]
     with Image.open(pair.image) as picture:
         turned = picture.transpose(Image.Transpose.ROTATE_90)
@@ -42,5 +42,5 @@ def test_the_first_fault_in_the_listing_is_reported(write_split, label_space):
     pairs = write_split(count=8)()
     for pair in pairs[3:]:
         pair.image.write_bytes(pair.image.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"cannot read photograph '.*3\.png'"):
+    with pytest.raises(ValueError, match=r"cannot read image '.*3\.png'"):
         verify_pairs(pairs, label_space)

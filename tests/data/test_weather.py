@@ -28,7 +28,7 @@ def test_distance_is_that_of_a_flat_road():
 
 
 def test_fog_follows_koschmieders_law():
-    """Two photographs J in one fog give t = (I1 - I2) / (J1 - J2) and A = (I - J t) / (1 - t)."""
+    """Two images J in one fog give t = (I1 - I2) / (J1 - J2) and A = (I - J t) / (1 - t)."""
     bright, dark = through(Fog(1.2), grey(250)), through(Fog(1.2), grey(0))
     transmission = (bright - dark)[..., 0] / 250
     optical = -np.log(transmission) / road_distance(60)[:, None]

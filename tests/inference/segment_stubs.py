@@ -7,7 +7,7 @@ import torch
 
 
 def drawn(*shape, seed=0):
-    """A photograph (1, 3, H, W) float32 in [0, 1] of noise."""
+    """An image (1, 3, H, W) float32 in [0, 1] of noise."""
     return torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(seed))
 
 

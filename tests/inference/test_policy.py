@@ -1,4 +1,4 @@
-"""One object says how photographs are shown; what comes back has the photograph's size and is a distribution."""
+"""One object says how images are shown; what comes back has the image's size and is a distribution."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def policy(**settings):
 
 @pytest.mark.parametrize("size", [(32, 48), (51, 77), (90, 7), (1, 1), (1, 40), (16, 21), (17, 20)])
 @pytest.mark.parametrize("settings", POLICIES.values(), ids=POLICIES)
-def test_every_photograph_gets_a_distribution_at_its_own_size(settings, size):
+def test_every_image_gets_a_distribution_at_its_own_size(settings, size):
     image = torch.cat([drawn(*size), drawn(*size, seed=1)])
     inference = policy(**settings)
     found = inference(by_place, image)
@@ -60,7 +60,7 @@ def test_every_photograph_gets_a_distribution_at_its_own_size(settings, size):
         assert inference.labels(by_place, image)[readout].equal(class_probs.argmax(1))
 
 
-def test_whole_at_the_trained_scale_is_one_pass_over_the_resized_photograph():
+def test_whole_at_the_trained_scale_is_one_pass_over_the_resized_image():
     image, seen = drawn(51, 77), []
 
     def segment(shown):
@@ -75,7 +75,7 @@ def test_whole_at_the_trained_scale_is_one_pass_over_the_resized_photograph():
 
 
 @pytest.mark.parametrize("settings", [{}, {"scale": "native"}, {"scale": "short_side", "short_side": 32}])
-def test_a_photograph_of_the_size_that_is_wanted_is_shown_and_answered_bit_for_bit(settings):
+def test_an_image_of_the_size_that_is_wanted_is_shown_and_answered_bit_for_bit(settings):
     image = drawn(*TRAINED)
     assert policy(**settings)(by_place, image)["expected"].equal(dict(by_place(image))["expected"])
 
@@ -96,7 +96,7 @@ def test_scale_one_changes_nothing():
     assert policy(scales=(1.0,))(by_place, image)["pixel"].equal(policy()(by_place, image)["pixel"])
 
 
-def test_views_at_several_scales_are_averaged_at_the_photographs_size():
+def test_views_at_several_scales_are_averaged_at_the_images_size():
     image = drawn(40, 60)
     views = [
         interpolate(
@@ -187,7 +187,7 @@ def test_a_glance_is_what_the_network_sees_at_once():
         ({"name": "window"}, False),
     ],
 )
-def test_the_network_sees_a_whole_photograph_once_or_not(settings, expected):
+def test_the_network_sees_a_whole_image_once_or_not(settings, expected):
     assert policy(**settings).sees_whole is expected
 
 

@@ -106,7 +106,7 @@ def test_weights_are_above_nought_and_symmetric():
         assert weights[8] == weights.max()
 
 
-def test_labels_are_cut_as_photographs_are():
+def test_labels_are_cut_as_images_are():
     labels = torch.randint(3, (1, 45, 70), generator=torch.Generator().manual_seed(0))
     policy = Inference((8, 8), 4, name="window", scale="native", window=(16, 20), step=(12, 13), blend="hann")
 

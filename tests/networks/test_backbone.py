@@ -100,7 +100,7 @@ def test_every_weight_of_the_network_has_a_depth_in_the_order_of_the_computation
 
 @torch.no_grad()
 def test_normalisation_is_inside(resnet):
-    """A photograph of the mean colour is zero to the network, and so is what it is padded with."""
+    """An image of the mean colour is zero to the network, and so is what it is padded with."""
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     small, whole = resnet(mean.expand(1, 3, 40, 40)), resnet(mean.expand(1, 3, 64, 64))
     for found, expected, stride in zip(small, whole, resnet.strides, strict=True):

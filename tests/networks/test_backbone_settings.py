@@ -22,12 +22,12 @@ def build(name="test_resnet", seed=0, **settings):
     return backbone
 
 
-def photographs(batch=2, size=(64, 64)):
+def images(batch=2, size=(64, 64)):
     return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def loss(backbone):
-    return sum(level.square().mean() for level in backbone(photographs()))
+    return sum(level.square().mean() for level in backbone(images()))
 
 
 @pytest.mark.parametrize(("stride", "strides"), [(8, [4, 8, 8, 8]), (16, [4, 8, 16, 16]), (32, [4, 8, 16, 32])])
@@ -35,7 +35,7 @@ def loss(backbone):
 def test_output_stride_keeps_all_four_levels(stride, strides):
     backbone = build("resnet18", output_stride=stride).eval()
     assert backbone.strides == strides
-    sizes = [tuple(level.shape[-2:]) for level in backbone(photographs(1, (50, 70)))]
+    sizes = [tuple(level.shape[-2:]) for level in backbone(images(1, (50, 70)))]
     assert sizes == [(math.ceil(50 / s), math.ceil(70 / s)) for s in strides]
 
 
@@ -65,9 +65,9 @@ def test_paths_are_dropped_in_training_only(name):
     plain, dropping = build(name), build(name, drop_path=0.9)
     dropping.load_state_dict(plain.state_dict())
     torch.manual_seed(0)
-    for kept, dropped in zip(plain.eval()(photographs()), dropping.eval()(photographs()), strict=True):
+    for kept, dropped in zip(plain.eval()(images()), dropping.eval()(images()), strict=True):
         torch.testing.assert_close(kept, dropped)
-    first, second = (dropping.train()(photographs())[-1] for _ in range(2))
+    first, second = (dropping.train()(images())[-1] for _ in range(2))
     assert not torch.allclose(first, second)
 
 
@@ -101,7 +101,7 @@ def test_frozen_stages_drop_no_paths():
     assert all(not weight.requires_grad for weight in backbone.network.parameters())
     assert all(weight.requires_grad for weight in backbone.pyramid.parameters())
     assert backbone.pyramid.training
-    first, second = (backbone(photographs())[-1] for _ in range(2))
+    first, second = (backbone(images())[-1] for _ in range(2))
     assert first.equal(second)
 
 

@@ -34,7 +34,7 @@ def network(token="tied", pixel="bilinear", stride=8):
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
 @pytest.mark.parametrize("token", ["tied", "free"])
-def test_a_photograph_gets_scores_for_tokens_and_pixels(token, stride):
+def test_an_image_gets_scores_for_tokens_and_pixels(token, stride):
     output = network(token, stride=stride)(torch.rand(1, 3, 64, 64))
     assert output.prior.logits().shape == (1, 11, 64 // stride, 64 // stride)
     assert output.pixel_logits.shape == (1, 3, 64, 64)
@@ -54,7 +54,7 @@ def test_sides_need_not_be_powers_of_two():
 
 
 @pytest.mark.parametrize("size", [(60, 64), (64, 60), (57, 3)])
-def test_a_photograph_of_any_size_is_continued_to_whole_tokens(size):
+def test_an_image_of_any_size_is_continued_to_whole_tokens(size):
     image, whole = torch.rand(1, 3, *size), network().eval()
     padded = np.pad(image.numpy(), ((0, 0), (0, 0), (0, -size[0] % 8), (0, -size[1] % 8)), mode="edge")
     output, expected = whole(image), whole(torch.from_numpy(padded))

@@ -7,14 +7,14 @@ from torch import nn
 
 from gss.assembly.build import build_segmenter
 from gss.cli.configuration import to_plain
-from gss.networks.fusion import DetailPath
+from gss.networks.fusion import HighResolutionSkip
 
 LEVEL, FUSED = 5, 7  # channels of the finest level and of the fused map
 
 
 def detail(width=3, stride=8, level_stride=4):
     torch.manual_seed(0)
-    path = DetailPath(LEVEL, FUSED, width, stride, level_stride).eval()
+    path = HighResolutionSkip(LEVEL, FUSED, width, stride, level_stride).eval()
     for norm in (path.mix[0], path.mix[3]):
         nn.init.normal_(norm.running_mean)
     return path

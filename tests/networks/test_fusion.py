@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from gss.networks.fusion import LevelFusion, MultiLevelAggregation, resize
-from gss.window_attention import window_block
+from gss.window_attention import swin_block
 
 
 @pytest.mark.parametrize("grid", [(5, 9), (1, 1), (8, 8), (2, 17), (13, 3)])
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_window_block_takes_any_grid(grid, index):
-    block = window_block(16, num_heads=2, window_size=4, index=index).eval()
+    block = swin_block(16, num_heads=2, window_size=4, index=index).eval()
     features = torch.rand(2, *grid, 16)
     assert block(features).shape == features.shape
 
@@ -18,7 +18,7 @@ def test_a_window_block_takes_any_grid(grid, index):
 def reach(index, row=0, column=0):
     """Which cells of an 8x8 grid the output at one cell depends on, by its gradient."""
     torch.manual_seed(0)
-    block = window_block(8, num_heads=2, window_size=4, index=index).eval()
+    block = swin_block(8, num_heads=2, window_size=4, index=index).eval()
     features = torch.rand(1, 8, 8, 8, requires_grad=True)
     block(features)[0, row, column].sum().backward()
     return features.grad[0].abs().amax(-1) > 1e-9  # masked attention is exp(-100), not 0
@@ -40,7 +40,7 @@ def test_every_second_block_shifts_its_windows_and_does_not_wrap_round():
 
 
 def test_a_block_that_saw_one_grid_gives_the_same_on_it_after_another():
-    block = window_block(16, 2, 4, 1).eval()
+    block = swin_block(16, 2, 4, 1).eval()
     features = torch.rand(1, 5, 9, 16)
     first = block(features)
     block(torch.rand(1, 8, 4, 16))

@@ -15,7 +15,7 @@ DOUBLE = "64-true"  # Adam makes much of what float32 rounds off; Lightning roun
 
 
 class PixelStage(Stage):
-    """The smallest training on photographs, with nothing in it that looks at a whole batch."""
+    """The smallest training on images, with nothing in it that looks at a whole batch."""
 
     stage_name, may_learn = "pixels", ("network",)
 

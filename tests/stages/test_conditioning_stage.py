@@ -91,7 +91,7 @@ def test_every_promised_figure_is_reported(trained):
 
 
 def test_figures_equal_those_counted_pixel_by_pixel(trained):
-    """With the restored network, photograph by photograph, and sets of pixels instead of a matrix."""
+    """With the restored network, image by image, and sets of pixels instead of a matrix."""
     segmenter = TrainedSegmenter.load(trained.folder / LAST).segmenter
     datamodule = instantiate(torch.load(trained.folder / LAST, weights_only=True)["gss"]["config"]["data"])
     samples = [datamodule.dataset("val")[index] for index in range(3)]
@@ -264,7 +264,7 @@ def test_every_part_of_the_loss_is_counted_by_its_weight(trained, monkeypatch):
     counts = stage.token_weights[targets.tokens[targets.token_valid]]
     minimised = (counts * (1 - (-surprise).exp()) ** 1.5 * surprise).mean()
     pixels = pixel_loss(output.pixel_logits, labels, stage.class_weights)
-    shown = label_loss(autoencoder, autoencoder.draw(output.prior, "expected"), labels, stage.class_weights)
+    shown = label_loss(autoencoder, autoencoder.decode_scores(output.prior, "expected"), labels, stage.class_weights)
     assert loss.item() == pytest.approx((0.5 * minimised + 0.3 * pixels + 0.7 * shown).item(), rel=1e-5)
     assert logged["train/loss"].equal(loss)
     assert logged["train/token_divergence"].item() == pytest.approx((counts * surprise).mean().item(), rel=1e-5)

@@ -40,7 +40,7 @@ def test_a_finite_step_passes():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_only_the_photographs_of_the_wrong_batch_are_named(value):
+def test_only_the_images_of_the_wrong_batch_are_named(value):
     largest = r"the largest gradient of the last finite step has norm 7, of a\.weight"
     said = rf"the loss of step 2 is {value} with b\.png \({largest}\)"
     with pytest.raises(ValueError, match=said) as stop:
@@ -67,7 +67,7 @@ def test_the_loss_stops_even_where_a_scaler_skips():
 
 
 class Spoil(Callback):
-    """Puts a nan into a photograph of one step, and looks at the weights before each."""
+    """Puts a nan into an image of one step, and looks at the weights before each."""
 
     def __init__(self, step):
         self.step, self.weights, self.names, self.network = step, None, None, None
@@ -81,14 +81,14 @@ class Spoil(Callback):
 
 @pytest.fixture(scope="module")
 def spoilt(run_tiny, tmp_path_factory):
-    """A training of four steps whose third has a spoilt photograph, kept after each second one."""
+    """A training of four steps whose third has a spoilt image, kept after each second one."""
     folder, spoil = tmp_path_factory.mktemp("spoilt"), Spoil(3)
     with pytest.raises(ValueError, match="step 3") as stop:
         run_tiny(folder, "stage=conditioning", *KEPT, "max_steps=4", callbacks=(spoil,))
     return folder, spoil, str(stop.value)
 
 
-def test_a_spoilt_photograph_is_named_with_step_and_gradient(spoilt):
+def test_a_spoilt_image_is_named_with_step_and_gradient(spoilt):
     _, spoil, said = spoilt
     assert said.startswith(f"the loss of step 3 is nan with {', '.join(spoil.names)} (the largest gradient of the last")
     assert any(f", of segmenter.network.{name})" in said for name in spoil.weights)

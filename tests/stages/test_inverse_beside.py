@@ -131,7 +131,7 @@ def test_what_is_read_falls_and_asks_nothing_of_the_network(runs, readout):
     segmenter, objective = stage.segmenter, Objective(token_weight=0, pixel_weight=0, inverse_weight=2.0)
     output = segmenter.network(torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(1)))
     with torch.no_grad():
-        drawn = segmenter.autoencoder.draw(output.prior, readout).class_probs.argmax(1)
+        drawn = segmenter.autoencoder.decode_scores(output.prior, readout).class_probs.argmax(1)
     labels = (drawn + 1) % 19
     targets, found = stage._targets(labels, output), []
     optimizer = torch.optim.Adam(segmenter.autoencoder.inverse.parameters(), lr=0.05)

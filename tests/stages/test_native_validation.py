@@ -1,4 +1,4 @@
-"""Validation at the photographs' own size, against loops that show, answer and count by themselves."""
+"""Validation at the images' own size, against loops that show, answer and count by themselves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def windows(run_tiny, tmp_path_factory):
 
 
 def scenes(run):
-    """The restored segmenter and the photographs and labels of validation as they lie on disk."""
+    """The restored segmenter and the images and labels of validation as they lie on disk."""
     trained = TrainedSegmenter.load(run.folder / "checkpoints/last.ckpt")
     data = instantiate(trained.config["data"]).dataset("val", native=True)
     samples = [data[index] for index in range(len(data))]
@@ -71,7 +71,7 @@ def mean_iou(predicted, labels):
 
 @pytest.mark.parametrize("readout", ["pixel", "argmax", "expected"])
 @torch.no_grad()
-def test_whole_photographs_are_answered_at_their_own_size(whole, readout):
+def test_whole_images_are_answered_at_their_own_size(whole, readout):
     segmenter, samples = scenes(whole)
     predicted = [
         enlarged(segmenter(shown_whole(sample["image"]), readout).class_probs)[0].argmax(0).numpy()
@@ -116,7 +116,7 @@ def test_the_ceiling_goes_through_the_same_windows(windows):
     assert windows.figures["val/ceiling"] == pytest.approx(ceiling, abs=2e-4)
 
 
-def test_tokens_are_compared_where_the_network_sees_whole_photographs(whole, windows):
+def test_tokens_are_compared_where_the_network_sees_whole_images(whole, windows):
     assert 0 <= whole.figures["val/token_accuracy"] <= 1
     assert "val/token_accuracy" not in windows.figures
 
@@ -131,7 +131,7 @@ def measured(compose_run, folder, run, *overrides):
     return evaluate(compose_run(folder, checkpoint, *overrides, name="evaluate"))
 
 
-def test_evaluation_shows_photographs_as_training_did_or_as_it_is_told(compose_run, tmp_path, whole, windows):
+def test_evaluation_shows_images_as_training_did_or_as_it_is_told(compose_run, tmp_path, whole, windows):
     own = measured(compose_run, tmp_path / "own", windows)
     assert own["miou"] == pytest.approx(windows.figures["val/miou"])
     assert own["ceiling"] == pytest.approx(windows.figures["val/ceiling"])
@@ -148,7 +148,7 @@ def test_a_setting_that_does_not_exist_is_named_before_anything_is_measured(comp
         measured(compose_run, tmp_path, whole, "inference.blend=soft")
 
 
-def test_a_checkpoint_from_before_there_was_a_choice_sees_whole_photographs(tmp_path, whole):
+def test_a_checkpoint_from_before_there_was_a_choice_sees_whole_images(tmp_path, whole):
     checkpoint = torch.load(whole.folder / "checkpoints/last.ckpt", weights_only=True)
     del checkpoint["gss"]["config"]["inference"]
     torch.save(checkpoint, tmp_path / "old.ckpt")

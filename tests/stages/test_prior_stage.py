@@ -13,7 +13,7 @@ from gss.data.cityscapes import cityscapes_labels
 from gss.maskige.assignment import assign_colours, touching_counts
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.metrics.phantom_classes import blurred_third_class_rate
+from gss.metrics.phantom_classes import blurred_phantom_class_rate
 from gss.runs.training import build_trainer
 from gss.stages.prior import PriorStage
 from gss.tokenizer import build_tokenizer
@@ -180,7 +180,7 @@ def test_colours_are_assigned_by_the_training_labels(compose_tiny, tmp_path, tin
     assert state["transform.colours"].equal(expected.colours)
     assert not expected.colours.equal(max_distance_palette(19).colours)
     before, after = (
-        blurred_third_class_rate(MaskigeTransform(palette), datamodule.label_batches("val"))
+        blurred_phantom_class_rate(MaskigeTransform(palette), datamodule.label_batches("val"))
         for palette in (max_distance_palette(19), expected)
     )
     assert after < 0.7 * before
@@ -244,7 +244,7 @@ def test_a_finished_tokenizer_is_measured_and_not_fitted_again(tiny_prior, compo
     stage = PriorStage(autoencoder, cityscapes_labels(), None, {})
     build_trainer(to_plain(config), [], []).validate(stage, datamodule=instantiate(config.data), verbose=False)
     assert all(tensor.equal(before[name]) for name, tensor in autoencoder.state_dict().items())
-    assert stage.effort.figures() == {"trained_parameters": 0, "seconds": 0}
+    assert stage.cost.figures() == {"trained_parameters": 0, "seconds": 0}
 
 
 def test_the_artefact_remembers_its_data(tiny_prior, compose_tiny, tmp_path):

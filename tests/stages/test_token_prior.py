@@ -7,9 +7,9 @@ import torch
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import load_autoencoder
 from gss.cli.configuration import instantiate
-from gss.runs.label_prior import LabelPrior
-from gss.runs.token_prior import token_grids
-from gss.stages.token_prior import TokenPriorStage
+from gss.runs.label_generator import LabelGenerator
+from gss.runs.token_model import token_grids
+from gss.stages.token_model import TokenModelStage
 from gss.token_model.masked import random_masks
 
 SMALL = ("token_model=masked", "token_model.width=16", "token_model.depth=1", "token_model.batch_size=2")
@@ -43,7 +43,7 @@ def test_the_autoencoder_is_read_from_an_artefact_with_a_token_model(trained, ti
 
 def test_nats_per_token_are_those_of_the_saved_model(trained, compose_tiny, tmp_path):
     figures, path = trained
-    prior, datamodule = LabelPrior.load(path), instantiate(compose_tiny(tmp_path, "stage=prior").data)
+    prior, datamodule = LabelGenerator.load(path), instantiate(compose_tiny(tmp_path, "stage=prior").data)
     nats = []
     for number, tokens in enumerate(token_grids(prior.autoencoder, datamodule.label_batches("val"))):
         masked = random_masks(1, prior.model.grid, torch.Generator().manual_seed(number))[0]
@@ -61,7 +61,7 @@ def test_training_helps(trained, run_tiny, tmp_path):
     assert run.figures["val/token_nll"] < trained[0]["val/token_nll"] - 0.1
 
 
-def test_training_maps_are_mirrored_where_photographs_are(compose_tiny, tmp_path, tiny_prior):
+def test_training_maps_are_mirrored_where_images_are(compose_tiny, tmp_path, tiny_prior):
     datamodule = instantiate(compose_tiny(tmp_path, "stage=prior").data)
     autoencoder = load_autoencoder(PriorArtefact.load(tiny_prior))
     plain, both = (token_grids(autoencoder, datamodule.label_batches("train"), mirrored) for mirrored in (False, True))
@@ -71,8 +71,8 @@ def test_training_maps_are_mirrored_where_photographs_are(compose_tiny, tmp_path
 
 
 def test_only_masked_tokens_are_learned_from(trained):
-    prior = LabelPrior.load(trained[1])
-    stage = object.__new__(TokenPriorStage)
+    prior = LabelGenerator.load(trained[1])
+    stage = object.__new__(TokenModelStage)
     torch.nn.Module.__init__(stage)
     stage.model = prior.model
     tokens, masked = torch.randint(5, (1, *prior.model.grid)), torch.zeros(1, *prior.model.grid, dtype=torch.bool)
@@ -103,7 +103,7 @@ def test_a_token_model_belongs_to_stage_one(run_tiny, tmp_path):
 
 def test_an_artefact_without_one_says_how_to_get_it(tiny_prior):
     with pytest.raises(ValueError, match=r"no token model to draw from: run .*stage=prior token_model=masked"):
-        LabelPrior.load(tiny_prior)
+        LabelGenerator.load(tiny_prior)
 
 
 @pytest.mark.parametrize("tokenizer", ["vqvae", "vqvae_fsq"])
@@ -111,5 +111,5 @@ def test_any_tokenizer_can_have_one(run_tiny, tmp_path, tokenizer, draw_labels):
     path = tmp_path / "prior.safetensors"
     narrow = (f"tokenizer={tokenizer}", "tokenizer.vocab_size=16", "tokenizer.hidden=8", "tokenizer.num_blocks=1")
     run_tiny(tmp_path, "stage=prior", *narrow, *SMALL, *STEPS, f"prior={path}")
-    prior = LabelPrior.load(path)
+    prior = LabelGenerator.load(path)
     assert prior.labels(prior.tokens(draw_labels(1, (32, 64), 19))).shape == (1, 32, 64)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gss.token_model.masked import MaskedTokenTransformer, random_masks, share_masked
-from gss.token_model.sampling import fill_in, shuffled_across, shuffled_within
+from gss.token_model.sampling import fill_in, permuted_across_grids, shuffled_within
 
 GRID = (4, 6)
 
@@ -160,7 +160,7 @@ def test_the_schedule_runs_from_everything_to_nothing():
 
 def test_controls_keep_what_they_should():
     tokens = torch.randint(50, (9, *GRID), generator=generator())
-    within, across = shuffled_within(tokens, generator()), shuffled_across(tokens, generator())
+    within, across = shuffled_within(tokens, generator()), permuted_across_grids(tokens, generator())
     assert not within.equal(tokens)
     assert not across.equal(tokens)
     assert within.flatten(1).sort(1).values.equal(tokens.flatten(1).sort(1).values)

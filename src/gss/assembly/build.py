@@ -19,7 +19,7 @@ from gss.maskige.palette import PALETTES, Palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
-from gss.networks.fusion import DetailPath, MultiLevelAggregation
+from gss.networks.fusion import HighResolutionSkip, MultiLevelAggregation
 from gss.networks.pixel_heads import BilinearPixelHead, PixelHead, PyramidPixelHead, SubpixelHead
 from gss.networks.token_heads import CodeTiedTokenHead, FreeTokenHead, TiedTokenHead, TokenHead
 from gss.networks.token_scores import Vocabulary
@@ -208,7 +208,7 @@ def build_segmenter(
     fusion = MultiLevelAggregation(backbone.channels, **settings)
     channels, detail = settings["channels"], None
     if width:
-        detail = DetailPath(backbone.channels[0], channels, width, stride, backbone.strides[0])
+        detail = HighResolutionSkip(backbone.channels[0], channels, width, stride, backbone.strides[0])
         channels += detail.channels
     pixel_head, token_head = build_pixel_head(config, channels, backbone.channels, num_classes, stride), None
     if autoencoder is not None:

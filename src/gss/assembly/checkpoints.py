@@ -70,9 +70,9 @@ class TrainedSegmenter:
         return wanted or trained
 
     def inference(self, wanted: Mapping[str, Any] | None = None) -> Inference:
-        """How photographs are shown: as in training, but for the settings that are wanted and not None.
+        """How images are shown: as in training, but for the settings that are wanted and not None.
 
-        Checkpoints from before there was a choice saw whole photographs at the trained scale.
+        Checkpoints from before there was a choice saw whole images at the trained scale.
 
         Raises:
             ValueError: for a setting that there is not, or out of range.

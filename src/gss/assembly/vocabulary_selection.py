@@ -1,6 +1,6 @@
 """Which tokens get a row in the head: those that training maskiges use, and a guard of others like them.
 
-A tokenizer for photographs has far more tokens than label maps need, and each costs the head a row. The released code
+A tokenizer for images has far more tokens than label maps need, and each costs the head a row. The released code
 has a tool that counts them and a head that does not use it.
 """
 

@@ -1,4 +1,4 @@
-"""PanelCallback: after validation, one picture of the first photographs goes to each logger that is on."""
+"""PanelCallback: after validation, one picture of the first images goes to each logger that is on."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ KEY = "val/panel"
 
 
 class PanelCallback(pl.Callback):
-    """Draw the first validation photographs, as the module sees them, now and then and at the last step.
+    """Draw the first validation images, as the module sees them, now and then and at the last step.
 
     The module gives `panel_rows(batch, limit) -> list[PanelRow]`, `label_space` and `palette`; one that has
     no `panel_rows` gets no panel. Only rank 0 draws. The sanity check is kept in reserve: its picture is
     logged when training ends without any validation.
 
     Args:
-        num_rows: photographs on the panel.
+        num_rows: images on the panel.
         every_n_validations: draw at the first validation, then at each n-th after it.
 
     Raises:
@@ -56,7 +56,7 @@ class PanelCallback(pl.Callback):
         self._rows: list[PanelRow] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the photographs of the validation before."""
+        """Forget the images of the validation before."""
         self._rows = []
 
     def on_validation_batch_end(
@@ -81,7 +81,7 @@ class PanelCallback(pl.Callback):
             self._validations += 1
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Fall back on the sanity check's photographs where no validation came."""
+        """Fall back on the sanity check's images where no validation came."""
         if self._validations == 0:
             self._log(trainer, pl_module)
 

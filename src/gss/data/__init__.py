@@ -1,4 +1,4 @@
-"""Data sets: pairs of a photograph and its labels, read, checked, augmented and served in batches."""
+"""Data sets: pairs of an image and its labels, read, checked, augmented and served in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ACDC: driving photographs in fog, at night, in rain and in snow, in the layouts that its archives are unpacked to."""
+"""ACDC: driving images in fog, at night, in rain and in snow, in the layouts that its archives are unpacked to."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ACDCPairs:
     which is preferred. The folders may lie below the archives' names (`rgb_anon_trainvaltest/rgb_anon`,
     `gt_trainval/gt`), and the recordings' folders may be left out.
 
-    Each adverse photograph has a *reference* of the same place in good weather, in `{split}_ref` and with
+    Each adverse image has a *reference* of the same place in good weather, in `{split}_ref` and with
     `_rgb_ref_anon.png` at its end. References are never listed with the adverse ones, and some have labels.
 
     Args:
         root: the folder that holds `rgb_anon` and `gt`.
         split: train, val or test.
         conditions: which of fog, night, rain and snow; None: all.
-        reference: list the labelled references of the split in place of the adverse photographs.
+        reference: list the labelled references of the split in place of the adverse images.
         labels: labelIds, labelTrainIds, or auto, the first of them that is there, and none for the test split, whose
             labels only the benchmark's server has.
 
@@ -65,12 +65,12 @@ class ACDCPairs:
         """List the pairs.
 
         Raises:
-            ValueError: a condition's folders are missing or empty, or a photograph has no labels.
+            ValueError: a condition's folders are missing or empty, or an image has no labels.
         """
         return list_parts(self._part(condition) for condition in self.conditions)
 
     def _part(self, condition: str) -> PairSource:
-        """Give the source of one condition's photographs."""
+        """Give the source of one condition's images."""
         marked = "_ref" if self.reference else ""
         place = f"{condition}/{self.split}{marked}"
         source = FolderPairs(

@@ -184,7 +184,7 @@ CLASSES = tuple(
 FOLDER = "ADEChallengeData2016"
 SPLITS = {"train": "training", "val": "validation"}
 TEST_FOLDERS = ("release_test/testing", f"{FOLDER}/release_test/testing")
-"""Where the photographs of the test split lie, whose labels only the benchmark's server has."""
+"""Where the images of the test split lie, whose labels only the benchmark's server has."""
 
 ORIGIN = f"run scripts/download_ade20k.py, or get {FOLDER}.zip from sceneparsing.csail.mit.edu and unpack it there"
 TEST_ORIGIN = (
@@ -208,7 +208,7 @@ class ADE20KPairs:
     `ADEChallengeData2016/images/training/ADE_train_00000001.jpg` belongs to
     `ADEChallengeData2016/annotations/training/ADE_train_00000001.png`, and so on with validation and ADE_val.
 
-    The test split is `release_test/testing/ADE_test_00000001.jpg`, photographs without labels.
+    The test split is `release_test/testing/ADE_test_00000001.jpg`, images without labels.
 
     Args:
         root: the folder that holds `ADEChallengeData2016`, and `release_test` beside it or in it.
@@ -230,7 +230,7 @@ class ADE20KPairs:
         """List the pairs.
 
         Raises:
-            ValueError: the folders are missing or empty, or a photograph has no labels.
+            ValueError: the folders are missing or empty, or an image has no labels.
         """
         if self.split == "test":
             there = (folder for folder in TEST_FOLDERS if (self.root / folder).is_dir())

@@ -1,4 +1,4 @@
-"""Adverse: a split seen again under drawn weather and camera faults, where no photographs of such are at hand.
+"""Adverse: a split seen again under drawn weather and camera faults, where no images of such are at hand.
 
 The idea of kinds at graded strengths is that of Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to
 Common Corruptions and Perturbations" (ICLR 2019): a network that never saw them is scored on each.
@@ -30,7 +30,7 @@ _REFERENCE = 360  # rows of a CamVid frame, at which the strengths were chosen; 
 
 
 def fog(strength: int, size: Size) -> Steps:
-    """Fog: at the horizon 50, 25 and 11 % of the photograph are left, in front of the car about 90, 80 and 70 %."""
+    """Fog: at the horizon 50, 25 and 11 % of the image are left, in front of the car about 90, 80 and 70 %."""
     return [Fog((0.7, 1.4, 2.2)[strength - 1])]
 
 
@@ -114,9 +114,9 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Adverse:
-    """Serves each photograph once as it is (condition `clean`) and once per kind and strength (`fog-1`).
+    """Serves each image once as it is (condition `clean`) and once per kind and strength (`fog-1`).
 
-    What is drawn on a photograph depends on its name, kind, strength and `seed` only, so that every network, worker
+    What is drawn on an image depends on its name, kind, strength and `seed` only, so that every network, worker
     and process is shown the same picture in whatever order. Labels stay as they are.
 
     Args:
@@ -156,17 +156,17 @@ class Adverse:
         """Repeat a split under every condition, condition by condition.
 
         Raises:
-            ValueError: the photographs have conditions already.
+            ValueError: the images have conditions already.
         """
         if named := next((pair for pair in pairs if pair.condition), None):
             raise ValueError(
-                f"'{named.image}' is a photograph of the condition '{named.condition}' already: data.adverse degrades "
-                "photographs without conditions; set data.adverse=null"
+                f"'{named.image}' is an image of the condition '{named.condition}' already: data.adverse degrades "
+                "images without conditions; set data.adverse=null"
             )
         return [pair._replace(condition=condition) for condition in self.conditions for pair in pairs]
 
     def degrade(self, image: NDArray[np.uint8], pair: Pair) -> NDArray[np.uint8]:
-        """Bring a photograph into the condition of its pair.
+        """Bring an image into the condition of its pair.
 
         Args:
             image: (H, W, 3) uint8 RGB at its own size; stays unchanged.
@@ -184,7 +184,7 @@ class Adverse:
 
 
 def degradation_seed(seed: int, name: str, condition: str) -> int:
-    """Mix the seed with a photograph's name and condition into 32 bits, alike on every machine and in every process."""
+    """Mix the seed with an image's name and condition into 32 bits, alike on every machine and in every process."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{condition}/{name}".encode()).digest()[:4], "big")
 
 

@@ -104,7 +104,7 @@ class CityscapesPairs:
         """List the pairs.
 
         Raises:
-            ValueError: the folders are missing or empty, or a photograph has no labels.
+            ValueError: the folders are missing or empty, or an image has no labels.
         """
         source = FolderPairs(
             root=self.root,

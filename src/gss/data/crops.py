@@ -1,4 +1,4 @@
-"""Random windows on a photograph: cut in the file's pixels first, then only the cut is resized."""
+"""Random windows on an image: cut in the file's pixels first, then only the cut is resized."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gss.labels import IGNORE
 
-MEAN_COLOUR = (124, 116, 104)  # mean of natural photographs: padding that no normalisation makes loud
+MEAN_COLOUR = (124, 116, 104)  # mean of natural images: padding that no normalisation makes loud
 NEAREST = cv2.INTER_NEAREST_EXACT  # by pixel centres; INTER_NEAREST shifts labels by up to half a pixel
 
 
@@ -25,13 +25,13 @@ class Span(NamedTuple):
     placed: int
 
 
-class RandomWindow(A.DualTransform):  # type: ignore[misc]  # albumentations ships no types
+class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations ships no types
     """Magnify by a random scale and crop to a fixed size, in one step.
 
     Equivalent to resizing the whole picture to `scale * size`, padding what is too small and cropping a
     random window, but the window is cut in source pixels first and only it is resized: the cost does not grow
-    with the scale. Photographs shrink by area and grow bilinearly; labels only ever take nearest values.
-    Padding is the mean colour for photographs and 255 for labels. With scale (1, 1) it is the plain resize of
+    with the scale. Images shrink by area and grow bilinearly; labels only ever take nearest values.
+    Padding is the mean colour for images and 255 for labels. With scale (1, 1) it is the plain resize of
     evaluation.
 
     Args:
@@ -55,7 +55,7 @@ class RandomWindow(A.DualTransform):  # type: ignore[misc]  # albumentations shi
         }
 
     def apply(self, img: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
-        """Cut and resize the photograph, from the file's (H', W', 3) uint8 to (H, W, 3) uint8."""
+        """Cut and resize the image, from the file's (H', W', 3) uint8 to (H, W, 3) uint8."""
         shrinks = rows.placed * columns.placed < rows.length * columns.length
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return self._window(img, rows, columns, interpolation, MEAN_COLOUR)
@@ -82,21 +82,21 @@ class RandomWindow(A.DualTransform):  # type: ignore[misc]  # albumentations shi
 
 
 class NativeCrop(A.DualTransform):  # type: ignore[misc]  # albumentations ships no types
-    """Magnify a photograph relative to its own pixels and crop, as published recipes do, in one step.
+    """Magnify an image relative to its own pixels and crop, as published recipes do, in one step.
 
     Published (mmsegmentation's `Resize` with `ratio_range`, then `RandomCrop` with `cat_max_ratio`): the whole
-    photograph is resized by `ratio * base_magnification`, the ratio uniform in `scale`, and a window of `size` cut from
+    image is resized by `ratio * base_magnification`, the ratio uniform in `scale`, and a window of `size` cut from
     it, drawn again up to ten times while one class has `max_share` or more of its labelled pixels or fewer than two
     classes occur; the eleventh is taken as it is. Here the window is drawn in the file's pixels and only it is resized:
-    it begins at a whole pixel of the file and its length is rounded to one, nothing else differs. Photographs are
+    it begins at a whole pixel of the file and its length is rounded to one, nothing else differs. Images are
     resized bilinearly, as published; labels take the nearest value.
 
-    A photograph that is smaller than the window is not padded here but left smaller: colours come before padding.
+    An image that is smaller than the window is not padded here but left smaller: colours come before padding.
 
     Args:
         size: (H, W) of the window, pixels.
         scale: smallest and largest ratio.
-        base: short and long side that a photograph is brought to at ratio 1, its proportions kept: it is as large as
+        base: short and long side that an image is brought to at ratio 1, its proportions kept: it is as large as
             both allow; None: its own size.
         max_share: of the window's labelled pixels that one class stays below; 1: all windows are taken.
     """
@@ -135,7 +135,7 @@ class NativeCrop(A.DualTransform):  # type: ignore[misc]  # albumentations ships
             }
 
     def apply(self, img: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
-        """Cut and resize the photograph, from the file's (H', W', 3) uint8 to (H, W, 3) uint8 or less."""
+        """Cut and resize the image, from the file's (H', W', 3) uint8 to (H, W, 3) uint8 or less."""
         return resized_cut(img, rows, columns, cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:

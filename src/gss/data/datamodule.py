@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from gss.data.adverse import Adverse
 from gss.data.cache.split import CachedSplit, open_cached
-from gss.data.dataset import EvaluationShard, Sample, SegmentationDataset, TrainingDraws
+from gss.data.dataset import EvaluationShard, Sample, SegmentationDataset, TrainingSampler
 from gss.data.loaders import Workers, build_loader
 from gss.data.pairs import Pair, PairSource
 from gss.data.reading import read_pair_labels
@@ -41,10 +41,10 @@ def checked_size(size: Sequence[int]) -> tuple[int, int]:
 
 
 def check_batches(native: bool, eval_batch_size: int) -> None:
-    """Refuse batches of photographs that need not have one size."""
+    """Refuse batches of images that need not have one size."""
     if native and eval_batch_size != 1:
         raise ValueError(
-            f"eval_batch_size is {eval_batch_size}, but data.native=true serves photographs at their own sizes, one "
+            f"eval_batch_size is {eval_batch_size}, but data.native=true serves images at their own sizes, one "
             "at a time; mend data.eval_batch_size"
         )
 
@@ -70,7 +70,7 @@ def at_least(least: int, name: str, value: int) -> int:
 
 
 class SegmentationDataModule(L.LightningDataModule):
-    """Photographs and labels in batches: image (B, 3, H, W) float32 [0, 1], labels (B, H, W) int64, names.
+    """Images and labels in batches: image (B, 3, H, W) float32 [0, 1], labels (B, H, W) int64, names.
 
     The train loader holds exactly the training's steps, so that one "epoch" is the whole training; the split
     is reshuffled pass by pass underneath. Sharding over ranks happens here (the trainer needs
@@ -81,24 +81,24 @@ class SegmentationDataModule(L.LightningDataModule):
         label_space: the classes.
         splits: lists the pairs of each split; called only for splits in use.
         size: (H, W) of what the network sees, pixels.
-        augmentation: what may change between two looks at a training photograph.
-        batch_size: photographs per training step and rank.
+        augmentation: what may change between two looks at a training image.
+        batch_size: images per training step and rank.
         num_workers: reading processes per loader; 0 reads in the main process.
         max_steps: training steps that the train loader has to serve.
-        eval_batch_size: photographs per evaluation step and rank.
+        eval_batch_size: images per evaluation step and rank.
         seed: of shuffle and augmentation.
         verify: check every file before training starts.
         root: folder of the data set; the pair sources know it already, here it is only on record.
-        native: evaluate at each photograph's own size, labels untouched, as the benchmarks do; else at `size`. How the
-            network is shown such photographs is the inference's business.
+        native: evaluate at each image's own size, labels untouched, as the benchmarks do; else at `size`. How the
+            network is shown such images is the inference's business.
         elsewhere: other data sets, by name, whose `eval_split` is served beside the own one in validation.
-        cache: folder that `python -m gss.data cache` wrote, for decoded photographs and labels; None: the files.
+        cache: folder that `python -m gss.data cache` wrote, for decoded images and labels; None: the files.
         timeout: seconds that a batch may take before its worker is given up as stuck; 0 waits for ever.
         multiprocessing_context: how workers are started: fork, spawn or forkserver; None: the system's way.
-        adverse: conditions under which evaluation sees each photograph; None: as it is. Training never does.
+        adverse: conditions under which evaluation sees each image; None: as it is. Training never does.
 
     Raises:
-        ValueError: a number is out of range, photographs of different sizes are to share a batch, or a data set
+        ValueError: a number is out of range, images of different sizes are to share a batch, or a data set
             elsewhere has other classes.
     """
 
@@ -237,7 +237,7 @@ class SegmentationDataModule(L.LightningDataModule):
     def label_batches(self, split: str, batch_size: int = 16) -> Iterator[Tensor]:
         """Give the label maps of a split in order and un-augmented, (B, H, W) int64, [0, K) or 255.
 
-        This is what a tokenizer is fitted to; photographs are not read. The last batch may be smaller.
+        This is what a tokenizer is fitted to; images are not read. The last batch may be smaller.
         """
         todo = iter(self.pairs(split))
         with ThreadPoolExecutor(max_workers=num_threads()) as pool:
@@ -258,7 +258,7 @@ class SegmentationDataModule(L.LightningDataModule):
             )
         batches_per_step = trainer.accumulate_grad_batches if trainer else 1
         rank, world_size = self._place()
-        draws = TrainingDraws(
+        draws = TrainingSampler(
             num_pairs=len(data),
             batch_size=self.batch_size,
             num_steps=self.max_steps * batches_per_step,

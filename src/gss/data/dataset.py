@@ -18,21 +18,21 @@ from gss.data.pairs import Pair
 from gss.data.reading import planes, read_image, read_pair_labels, require_same_size
 from gss.labels import LabelSpace
 
-# FOLDED TrainingDraws and EvaluationShard: which pairs a rank sees, as pure functions of seed, step and rank.
+# FOLDED TrainingSampler and EvaluationShard: which pairs a rank sees, as pure functions of seed, step and rank.
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class SampleRequest:
     """A request for pair `index`; `number` counts the draws of a whole training, over all ranks."""
 
     index: int
     number: int
 
 
-class TrainingDraws(Sampler[Draw]):
+class TrainingSampler(Sampler[SampleRequest]):
     """An endless shuffle, cut to the training's length: pass after pass over the split, each in a new order.
 
-    Draw n takes element n mod N of pass n div N, whose order is a permutation seeded by (seed, pass). Step t
+    Sample n takes element n mod N of pass n div N, whose order is a permutation seeded by (seed, pass). Step t
     consumes the draws t * B .. t * B + B - 1 of the global batch B, each rank its own share. Nothing is
     remembered, so a resumed training continues exactly where it stopped, with any number of workers.
 
@@ -71,7 +71,7 @@ class TrainingDraws(Sampler[Draw]):
         """Count this rank's draws of the whole training: the trainer counts resumed steps itself."""
         return self.num_steps * self.batch_size
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleRequest]:
         """Give this rank's draws from `first_step` on."""
         current, order = -1, np.empty(0, dtype=np.int64)
         for step in range(self.first_step, self.num_steps):
@@ -80,7 +80,7 @@ class TrainingDraws(Sampler[Draw]):
                 one_pass, place = divmod(number, self.num_pairs)
                 if one_pass != current:
                     current, order = one_pass, self._order(one_pass)
-                yield Draw(int(order[place]), number)
+                yield SampleRequest(int(order[place]), number)
 
     def _order(self, one_pass: int) -> NDArray[np.int64]:
         """Shuffle the indices for one pass: (N,) int64, each of [0, N) once."""
@@ -109,7 +109,7 @@ class EvaluationShard(Sampler[int]):
 class Sample(TypedDict):
     """One item: `image` (3, H, W) float32 [0, 1], `labels` (H, W) int64 in [0, K) or 255; strings beside.
 
-    `name` is what results of the photograph are reported under, `condition` the part of the split that it belongs to,
+    `name` is what results of the image are reported under, `condition` the part of the split that it belongs to,
     "" where a split has no parts.
     """
 
@@ -122,7 +122,7 @@ class Sample(TypedDict):
 class SegmentationDataset(Dataset[Sample]):
     """Read pairs and bring them to one size.
 
-    Training asks for `Draw(index, number)`: the number, unique over the whole training, seeds the
+    Training asks for `SampleRequest(index, number)`: the number, unique over the whole training, seeds the
     augmentation together with `seed`, so that a draw looks the same from any worker and no two draws share
     their randomness (albumentations 2.0.8 by itself repeats its draws in every worker and epoch). Evaluation
     asks by plain index.
@@ -130,11 +130,11 @@ class SegmentationDataset(Dataset[Sample]):
     Args:
         pairs: files of the split.
         label_space: translates file ids to train ids.
-        transform: albumentations pipeline that ends at the network's input size; one without steps leaves photographs
+        transform: albumentations pipeline that ends at the network's input size; one without steps leaves images
             and labels as large as they are.
         seed: of the augmentation.
         cached: the same pairs, decoded; None reads the files.
-        degrade: what happens to a photograph (H, W, 3) uint8 as it was read, before the transform; None: nothing.
+        degrade: what happens to an image (H, W, 3) uint8 as it was read, before the transform; None: nothing.
     """
 
     def __init__(
@@ -158,18 +158,18 @@ class SegmentationDataset(Dataset[Sample]):
         """Count the pairs."""
         return len(self.pairs)
 
-    def __getitem__(self, request: Draw | int) -> Sample:
+    def __getitem__(self, request: SampleRequest | int) -> Sample:
         """Read, check and transform one pair.
 
         Raises:
-            ValueError: a file is broken, or labels and photograph do not match.
+            ValueError: a file is broken, or labels and image do not match.
         """
-        draw = request if isinstance(request, Draw) else Draw(request, request)
+        draw = request if isinstance(request, SampleRequest) else SampleRequest(request, request)
         pair = self.pairs[draw.index]
         image, labels = self._read(pair) if self.cached is None else self.cached[draw.index]
         if self.degrade is not None:
             image = self.degrade(image, pair)
-        self.transform.set_random_seed(draw_seed(self.seed, draw.number))
+        self.transform.set_random_seed(sample_seed(self.seed, draw.number))
         seen = self.transform(image=image, mask=labels)
         return Sample(
             image=torch.from_numpy(planes(seen["image"])),
@@ -185,6 +185,6 @@ class SegmentationDataset(Dataset[Sample]):
         return image, labels
 
 
-def draw_seed(seed: int, number: int) -> int:
+def sample_seed(seed: int, number: int) -> int:
     """Mix the run's seed and a draw's number into 32 bits that share nothing with neighbouring draws."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""FolderPairs: a split is a folder of photographs beside a folder of label PNGs with the same names."""
+"""FolderPairs: a split is a folder of images beside a folder of label PNGs with the same names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gss.data.pairs import Fault, FaultyListing, Kind, NotThere, Pair
 
-# FOLDED A split as a text file, one photograph a line; a line that leads out of the data set is refused.
+# FOLDED A split as a text file, one image a line; a line that leads out of the data set is refused.
 
 
 def read_pairs(path: Path, pair_of: Callable[[str, list[str]], Pair]) -> tuple[list[Pair], list[Fault]]:
@@ -46,7 +46,7 @@ def read_file_list(path: Path) -> Iterator[tuple[str, list[str]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the file list '{path}' ({error}); mend its path, or give a text file") from error
     if not text.strip() or "\0" in text:
-        raise ValueError(f"the file list '{path}' names no photograph: give one path a line")
+        raise ValueError(f"the file list '{path}' names no image: give one path a line")
     for number, line in enumerate(text.split("\n"), 1):
         columns = [column.strip() for column in line.split("\t")] if "\t" in line else line.split()
         if any(columns):
@@ -84,24 +84,24 @@ def listed_file(where: str, text: str, base: Path, root: Path) -> Path:
 
 @dataclass(frozen=True)
 class FolderPairs:
-    """List the photographs under `root/images`, each with its label file under `root/labels`.
+    """List the images under `root/images`, each with its label file under `root/labels`.
 
-    The label file has the photograph's path below its folder, with `label_ending` in the place of the
-    photograph's ending: `images/train/a/7.jpg` belongs to `labels/train/a/7.png`. Sub-folders are searched,
+    The label file has the image's path below its folder, with `label_ending` in the place of the
+    image's ending: `images/train/a/7.jpg` belongs to `labels/train/a/7.png`. Sub-folders are searched,
     the order is that of the sorted paths, and nothing outside `root` is ever read.
 
-    A file list chooses photographs and gives their order: a path relative to `images` per line, and optionally, after a
+    A file list chooses images and gives their order: a path relative to `images` per line, and optionally, after a
     tab or a space, that of the label file relative to `labels`.
 
     Args:
         root: folder of the data set.
-        images: folder of the photographs, relative to `root`.
+        images: folder of the images, relative to `root`.
         labels: folder of the label files, relative to `root`; None where they are withheld.
-        image_endings: how names of photographs end (case does not matter); other files are left alone.
+        image_endings: how names of images end (case does not matter); other files are left alone.
         label_ending: how names of label files end; of several endings, the first whose file is there counts.
         origin: how to get the data, said when they are not there.
-        file_list: the list, relative to `root`; None takes all photographs.
-        labelled_only: leave out photographs without a label file, as where only some were annotated.
+        file_list: the list, relative to `root`; None takes all images.
+        labelled_only: leave out images without a label file, as where only some were annotated.
     """
 
     root: str | Path
@@ -118,8 +118,8 @@ class FolderPairs:
 
         Raises:
             NotThere: the folder is missing.
-            ValueError: it holds no photograph, or there is no file list.
-            FaultyListing: a photograph lacks its label file, a file lies outside, or a line of the file list names what
+            ValueError: it holds no image, or there is no file list.
+            FaultyListing: an image lacks its label file, a file lies outside, or a line of the file list names what
                 is not there.
         """
         root = Path(self.root).expanduser().absolute()
@@ -131,7 +131,7 @@ class FolderPairs:
         if self.labelled_only:
             pairs = [pair for pair in pairs if pair.labels is None or pair.labels.is_file()]
         if not pairs and not faults:
-            sought = "photograph with labels" if self.labelled_only else "photograph"
+            sought = "image with labels" if self.labelled_only else "image"
             raise ValueError(f"the split is empty, no {sought} lies in '{folder}': {self._remedy(root)}")
         _refuse_faults(pairs, root, faults)
         return pairs
@@ -143,7 +143,7 @@ class FolderPairs:
         return list(self._found(root)), []
 
     def _found(self, root: Path) -> Iterator[Pair]:
-        """Give every photograph below the folder, in the order of the paths."""
+        """Give every image below the folder, in the order of the paths."""
         folder = root / self.images
         for path in sorted(path for path in folder.rglob("*") if _is_shown(path)):
             if (ending := self._ending(path)) is not None:
@@ -158,19 +158,19 @@ class FolderPairs:
         stem = below[: len(below) - len(self._ending(image) or image.suffix)]
         if len(more) > 1 or (more and self.labels is None):
             raise ValueError(
-                f"{where} has {1 + len(more)} columns, but a line is a photograph and at most its label file; part "
+                f"{where} has {1 + len(more)} columns, but a line is an image and at most its label file; part "
                 "them by a tab if a path has spaces"
             )
         labels = self._label_file(root, stem)
         return Pair(image, listed_file(where, more[0], root / str(self.labels), root) if more else labels, stem)
 
     def _ending(self, path: Path) -> str | None:
-        """Give the declared ending that this photograph's name has, None for any other file."""
+        """Give the declared ending that this image's name has, None for any other file."""
         name = path.name.lower()
         return next((ending for ending in self.image_endings if name.endswith(ending.lower())), None)
 
     def _label_file(self, root: Path, stem: str) -> Path | None:
-        """Derive the label file's path from the photograph's, without its ending, below the folder."""
+        """Derive the label file's path from the image's, without its ending, below the folder."""
         if self.labels is None:
             return None
         candidates = [root / self.labels / (stem + ending) for ending in self._label_endings()]
@@ -198,7 +198,7 @@ def _is_shown(path: Path) -> bool:
 
 
 def _refuse_faults(pairs: Sequence[Pair], root: Path, lines: Sequence[Fault]) -> None:
-    """Refuse lines of a list, photographs without labels and files outside: the first is said, all are kept."""
+    """Refuse lines of a list, images without labels and files outside: the first is said, all are kept."""
     missing = [pair for pair in pairs if pair.labels is not None and not pair.labels.is_file()]
     unlabelled = [Fault(Kind.NO_LABELS, pair.image, f"'{pair.image}': {_expected(pair)}") for pair in missing]
     faults = [*lines, *unlabelled, *_outside(pairs, root.resolve())]
@@ -206,13 +206,13 @@ def _refuse_faults(pairs: Sequence[Pair], root: Path, lines: Sequence[Fault]) ->
         return
     message = faults[0].message
     if faults[0].kind is Kind.NO_LABELS:
-        message = f"{len(missing)} of {len(pairs)} photographs have no labels, first {message}"
+        message = f"{len(missing)} of {len(pairs)} images have no labels, first {message}"
     raise FaultyListing(message, pairs, faults)
 
 
 def _expected(pair: Pair) -> str:
     """Say which label file is missing."""
-    return f"expected the label file '{pair.labels}'; add it, or remove the photograph from the split"
+    return f"expected the label file '{pair.labels}'; add it, or remove the image from the split"
 
 
 def _outside(pairs: Sequence[Pair], home: Path) -> Iterator[Fault]:

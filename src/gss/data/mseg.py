@@ -35,7 +35,7 @@ _RELABELLED = "-relabeled"
 class MSegPairs:
     """List one split of the training data sets, each with the table from its own ids to the universal classes.
 
-    The official lists, `dataset_lists/{name}/list/{split}.txt`, give a photograph and its label file a line. Small data
+    The official lists, `dataset_lists/{name}/list/{split}.txt`, give an image and its label file a line. Small data
     sets are repeated in training, so that each is seen about as often as the largest. The data set's name is the pair's
     condition, so each is scored by itself too.
 
@@ -132,6 +132,6 @@ def _listed(root: Path, home: Path, taxonomy: Path, dataset: str, split: str) ->
 def _of_line(root: Path, home: Path, dataset: str, where: str, columns: list[str]) -> Pair:
     """Give what a line of an official list names."""
     if len(columns) != 2:
-        raise ValueError(f"{where} has {len(columns)} columns, but MSeg lists a photograph and its label file")
+        raise ValueError(f"{where} has {len(columns)} columns, but MSeg lists an image and its label file")
     image, labels = (listed_file(where, column, home, root) for column in columns)
     return Pair(image, labels, f"{dataset}/{image.relative_to(home).with_suffix('').as_posix()}", dataset)

@@ -1,4 +1,4 @@
-"""Pair: one photograph and the file that holds its labels. A pair source lists the pairs of a split."""
+"""Pair: one image and the file that holds its labels. A pair source lists the pairs of a split."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gss.labels import LabelSpace
 
 
 class Pair(NamedTuple):
-    """One photograph, its label file, and the name under which results of it are reported.
+    """One image, its label file, and the name under which results of it are reported.
 
-    `labels` is None where they are withheld, as for a benchmark's test split: such photographs can be segmented, not
+    `labels` is None where they are withheld, as for a benchmark's test split: such images can be segmented, not
     scored. `condition` names the part of a split that is scored by itself too (fog, night); "" where there are none.
     `label_space` translates this label file where its ids are not those of the data set's own table: the same classes
     under other file ids. None: the data set's own.
@@ -39,27 +39,27 @@ class Kind(StrEnum):
 
     LISTING = "splits that cannot be listed"
     LINE = "lines of a file list that name no file to read"
-    NO_LABELS = "photographs without labels"
-    NO_PHOTOGRAPH = "labels without a photograph"
+    NO_LABELS = "images without labels"
+    NO_IMAGE = "labels without an image"
     OUTSIDE = "files outside the data set's folder"
-    PHOTOGRAPH = "photographs that cannot be read"
+    IMAGE = "images that cannot be read"
     LABELS = "label files that cannot be read"
     IDS = "label files with undeclared ids"
-    SIZE = "labels of another size than their photograph"
+    SIZE = "labels of another size than their image"
 
 
 REMEDIES = {
     Kind.LISTING: "what the sentence says; nothing else of the split was looked into",
     Kind.LINE: "correct these lines, or put the files where they say, inside data.root",
-    Kind.NO_LABELS: "put each label file where it was expected, or move the photograph out of the split's folder",
-    Kind.NO_PHOTOGRAPH: "put the photograph back, or move the label file out of the split's folder",
+    Kind.NO_LABELS: "put each label file where it was expected, or move the image out of the split's folder",
+    Kind.NO_IMAGE: "put the image back, or move the label file out of the split's folder",
     Kind.OUTSIDE: "copy the file into data.root; what a link or `..` leads to outside of it is never read",
-    Kind.PHOTOGRAPH: "unpack or copy these files again from where they came; move out of the split what stays broken",
+    Kind.IMAGE: "unpack or copy these files again from where they came; move out of the split what stays broken",
     Kind.LABELS: "unpack or copy these files again; own label files are PNGs with one upright channel of 8-bit ids",
     Kind.IDS: "give the ids a meaning in the label space of conf/data, or replace the files",
     Kind.SIZE: (
-        "save the labels at their photograph's size, by nearest neighbour; where height and width are exchanged, the "
-        "photograph's EXIF orientation turns it upright, so turn its labels too"
+        "save the labels at their image's size, by nearest neighbour; where height and width are exchanged, the "
+        "image's EXIF orientation turns it upright, so turn its labels too"
     ),
 }
 """What to do about a kind of fault, whatever the data set."""
@@ -134,7 +134,7 @@ def list_parts(parts: Iterable[PairSource]) -> list[Pair]:
 
 
 def list_with_faults(source: PairSource) -> tuple[list[Pair], list[Fault]]:
-    """List the photographs of a split, each once, and what is missing beside them.
+    """List the images of a split, each once, and what is missing beside them.
 
     Returns:
         The pairs whose files can be looked into (without labels where these are missing), and the faults.
@@ -150,7 +150,7 @@ def list_with_faults(source: PairSource) -> tuple[list[Pair], list[Fault]]:
     except ValueError as error:
         pairs, faults = _taken_apart(error)
     pairs = list({(pair.image, pair.labels): pair for pair in pairs}.values())
-    faults += labels_without_photograph(pairs)
+    faults += labels_without_image(pairs)
     outside = {fault.path for fault in faults if fault.kind is Kind.OUTSIDE}
     unlabelled = {fault.path for fault in faults if fault.kind is Kind.NO_LABELS}
     readable = [pair for pair in pairs if not {pair.image, pair.labels} & outside]
@@ -164,8 +164,8 @@ def _taken_apart(error: ValueError) -> tuple[list[Pair], list[Fault]]:
     return [], [Fault(Kind.LISTING, None, str(error))]
 
 
-def labels_without_photograph(pairs: Sequence[Pair]) -> Iterator[Fault]:
-    """Find label files beside those of the pairs that belong to no photograph, neither of the split nor of another.
+def labels_without_image(pairs: Sequence[Pair]) -> Iterator[Fault]:
+    """Find label files beside those of the pairs that belong to no image, neither of the split nor of another.
 
     Where labels lie and how their names end is read off the pairs: a path is its folder, the pair's name, an ending.
     """
@@ -176,8 +176,8 @@ def labels_without_photograph(pairs: Sequence[Pair]) -> Iterator[Fault]:
         for path in sorted(set(Path(folder).rglob(f"[!.]*{ending}")) - known):
             name = path.relative_to(folder).as_posix().removesuffix(ending)
             if not any(Path(f"{place}{name}{other}").is_file() for place, other in images):
-                message = f"label file '{path}' belongs to no photograph; add the photograph, or remove the label file"
-                yield Fault(Kind.NO_PHOTOGRAPH, path, message)
+                message = f"label file '{path}' belongs to no image; add the image, or remove the label file"
+                yield Fault(Kind.NO_IMAGE, path, message)
 
 
 def _around(path: Path, pair: Pair) -> tuple[str, str] | None:

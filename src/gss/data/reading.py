@@ -1,4 +1,4 @@
-"""Read photographs and label files from disk, unchanged and fully, or say in one sentence why not."""
+"""Read images and label files from disk, unchanged and fully, or say in one sentence why not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def decode_plain_png(path: Path, grey: bool, max_pixels: int) -> NDArray[np.uint
 
     Args:
         path: the file.
-        grey: True for label files, of one channel; False for photographs in colour.
+        grey: True for label files, of one channel; False for images in colour.
         max_pixels: the largest picture that is decoded here.
 
     Returns:
@@ -88,17 +88,17 @@ _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the wa
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a photograph as (H, W, 3) uint8 RGB, upright.
+    """Read an image as (H, W, 3) uint8 RGB, upright.
 
     The camera's EXIF orientation is applied; grey, palette, RGBA (alpha dropped), CMYK and 16-bit grey
-    photographs become RGB.
+    images become RGB.
 
     Raises:
         ValueError: the file is missing, not an image, truncated, or larger than `MAX_PIXELS`.
     """
-    if (plain := _decoded_plain(path, "photograph")) is not None:
+    if (plain := _decoded_plain(path, "image")) is not None:
         return plain
-    with _opened(path, "photograph") as picture:
+    with _opened(path, "image") as picture:
         ImageOps.exif_transpose(picture, in_place=True)
         if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
             return np.asarray(Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB"))
@@ -163,18 +163,18 @@ def read_ids(path: Path) -> NDArray[np.uint8]:
     if orientation != 1:
         raise ValueError(
             f"label file '{path}' carries the EXIF orientation {orientation}, which leaves open how its ids lie; "
-            "save them upright, as their photograph is seen, without EXIF"
+            "save them upright, as their image is seen, without EXIF"
         )
     return raw
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Give the upright (height, width) of a photograph from its header, and check that the file is whole.
+    """Give the upright (height, width) of an image from its header, and check that the file is whole.
 
     Raises:
         ValueError: the file is missing, not an image, truncated, or larger than `MAX_PIXELS`.
     """
-    with _opened(path, "photograph") as picture:
+    with _opened(path, "image") as picture:
         width, height = picture.size
         sideways = _orientation(picture) in _SIDEWAYS
         _check_whole(picture)
@@ -187,12 +187,12 @@ def pixel_count(path: Path) -> int:
     Raises:
         ValueError: the file is missing, or not an image.
     """
-    with _opened(path, "photograph") as picture:
+    with _opened(path, "image") as picture:
         return picture.width * picture.height
 
 
 def require_same_size(pair: Pair, image: tuple[int, int], labels: tuple[int, int]) -> None:
-    """Refuse labels of another (height, width) than their photograph.
+    """Refuse labels of another (height, width) than their image.
 
     Raises:
         ValueError: the sizes differ; names the label file and both sizes.
@@ -200,7 +200,7 @@ def require_same_size(pair: Pair, image: tuple[int, int], labels: tuple[int, int
     if image != labels:
         raise ValueError(
             f"label file '{pair.labels}' is {labels[0]}x{labels[1]} pixels (height x width), but its "
-            f"photograph '{pair.image}' is {image[0]}x{image[1]}; give both the same size"
+            f"image '{pair.image}' is {image[0]}x{image[1]}; give both the same size"
         )
 
 
@@ -262,12 +262,12 @@ def _declared_size(path: Path) -> str:
     return "pixels"
 
 
-# FOLDED A photograph's bytes as the planes of shares that networks take: for batches and for predictions alike.
+# FOLDED An image's bytes as the planes of shares that networks take: for batches and for predictions alike.
 
 
-def planes(photograph: NDArray[np.uint8]) -> NDArray[np.float32]:
+def planes(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Bring (H, W, 3) uint8 to (3, H, W) float32 in [0, 1], channel by channel: six times as fast as transposing."""
-    shares = np.empty((3, *photograph.shape[:2]), np.float32)
-    for share, channel in zip(shares, cv2.split(photograph), strict=True):
+    shares = np.empty((3, *image.shape[:2]), np.float32)
+    for share, channel in zip(shares, cv2.split(image), strict=True):
         np.divide(channel, np.float32(255), out=share)
     return shares

@@ -22,16 +22,16 @@ class Survey:
 
     Args:
         label_space: the classes that its files are read with.
-        photographs: number of photographs by condition; the condition is "" where a split has no parts.
+        images: number of images by condition; the condition is "" where a split has no parts.
         labels: number of label files by condition.
-        sizes: number of photographs by upright (H, W); those that cannot be read are left out.
+        sizes: number of images by upright (H, W); those that cannot be read are left out.
         pixels: number of pixels by id as stored in the label files, and the train id that it stands for, None if it
             stands for nothing; label files that cannot be read are left out.
         faults: in the order of the listing, those of the listing first.
     """
 
     label_space: LabelSpace
-    photographs: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     pixels: Counter[tuple[int, int | None]] = field(default_factory=Counter)
@@ -58,14 +58,14 @@ class Survey:
     def to_dict(self) -> dict[str, Any]:
         """Give all of it in plain containers for JSON."""
         return {
-            "photographs": self.photographs.total(),
+            "images": self.images.total(),
             "labels": self.labels.total(),
             "conditions": {
-                name: {"photographs": count, "labels": self.labels[name]}
-                for name, count in sorted(self.photographs.items())
+                name: {"images": count, "labels": self.labels[name]}
+                for name, count in sorted(self.images.items())
                 if name
             },
-            "sizes": [{"height": h, "width": w, "photographs": n} for (h, w), n in self.sizes.most_common()],
+            "sizes": [{"height": h, "width": w, "images": n} for (h, w), n in self.sizes.most_common()],
             "ids": [
                 {"id": raw, "stands_for": self._name(train), "pixels": count, "share": count / self.pixels.total()}
                 for (raw, train), count in sorted(self.pixels.items(), key=lambda item: item[0][0])
@@ -99,7 +99,7 @@ def survey_split(source: PairSource, label_space: LabelSpace, title: str) -> Sur
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
         looks = pool.map(partial(_look, label_space=label_space), pairs)
         for pair, (size, pixels, wrong) in shown(zip(pairs, looks, strict=True), f"reading {title}", len(pairs)):
-            found.photographs[pair.condition] += 1
+            found.images[pair.condition] += 1
             found.labels[pair.condition] += pair.labels is not None
             found.sizes.update([size] if size else [])
             found.pixels.update(pixels)

@@ -37,7 +37,7 @@ class DrawnPairs(ABC):
         root: folder for the scenes.
         split: one of `splits`.
         num_scenes: number of scenes in the split.
-        size: (H, W) of the photographs, pixels.
+        size: (H, W) of the images, pixels.
         seed: of the scenes; not that of the training, so that runs with several seeds share their data.
 
     Raises:
@@ -68,11 +68,11 @@ class DrawnPairs(ABC):
 
     @abstractmethod
     def files(self, number: int) -> tuple[Path, Path]:
-        """Name the photograph and the label file of one scene."""
+        """Name the image and the label file of one scene."""
 
     @abstractmethod
     def draw(self, number: int) -> tuple[bytes, bytes]:
-        """Draw one scene: its photograph and its label file, encoded."""
+        """Draw one scene: its image and its label file, encoded."""
 
     @property
     def drawing_seed(self) -> int:
@@ -120,7 +120,7 @@ class DrawnPairs(ABC):
                 stale.unlink(missing_ok=True)
 
     def _draw_one(self, number: int) -> None:
-        """Draw one scene and write its two files, the photograph last: listings start from photographs."""
+        """Draw one scene and write its two files, the image last: listings start from images."""
         contents = self.draw(number)
         for path, content in reversed(list(zip(self.files(number), contents, strict=True))):
             _replace(path, content)
@@ -155,7 +155,7 @@ class SyntheticPairs(DrawnPairs):
         return CityscapesPairs(self.root, self.split, labels="labelIds")()  # those of the test split are drawn too
 
     def files(self, number: int) -> tuple[Path, Path]:
-        """Name the photograph and the label file of one scene."""
+        """Name the image and the label file of one scene."""
         scene = f"{_CITY}_{number:06d}_000000"
         return (
             self.root / "leftImg8bit" / self.split / _CITY / f"{scene}_leftImg8bit.png",
@@ -163,6 +163,6 @@ class SyntheticPairs(DrawnPairs):
         )
 
     def draw(self, number: int) -> tuple[bytes, bytes]:
-        """Draw one street: its photograph and its label ids as PNG."""
+        """Draw one street: its image and its label ids as PNG."""
         image, ids = draw_scene(self.drawing_seed, number, self.size)
         return encoded(image, "PNG"), encoded(ids, "PNG")

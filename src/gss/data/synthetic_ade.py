@@ -27,7 +27,7 @@ class SyntheticADEPairs(DrawnPairs):
         return ADE20KPairs(self.root, self.split)()
 
     def files(self, number: int) -> tuple[Path, Path]:
-        """Name the photograph and the label file of one scene; the archive counts from 1."""
+        """Name the image and the label file of one scene; the archive counts from 1."""
         base, scene = self.root / FOLDER, f"ADE_{self.split}_{number + 1:08d}"
         folder = SPLITS[self.split]
         return base / "images" / folder / f"{scene}.jpg", base / "annotations" / folder / f"{scene}.png"

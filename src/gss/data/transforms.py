@@ -1,4 +1,4 @@
-"""What happens to a photograph on its way to the network: window, flip, colours, padding (albumentations 2.0.8)."""
+"""What happens to an image on its way to the network: window, flip, colours, padding (albumentations 2.0.8)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.crops import MEAN_COLOUR, NEAREST, NativeCrop, RandomWindow
+from gss.data.crops import MEAN_COLOUR, NEAREST, NativeCrop, RandomScaleCrop
 from gss.data.distortion import PhotometricDistortion
 from gss.labels import IGNORE
 
@@ -19,7 +19,7 @@ COLOURS = ("jitter", "distortion")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may change between two looks at one photograph.
+    """What may change between two looks at one image.
 
     Args:
         scale: smallest and largest magnification, relative to what `geometry` says.
@@ -30,8 +30,8 @@ class Augmentation:
         hue: largest shift of hue, in turns of the colour circle, [0, 0.5].
         geometry: fit: at magnification 1 the network sees the whole picture at its input size, at 2 a quarter of its
             area, at 0.5 the whole picture padded to twice its sides, as often halved as doubled; native, as published:
-            at 1 the photograph has its own pixels (or those of `base`) and the network sees a crop, all ratios alike.
-        base: of geometry=native: short and long side, pixels, that a photograph is brought to at magnification 1, its
+            at 1 the image has its own pixels (or those of `base`) and the network sees a crop, all ratios alike.
+        base: of geometry=native: short and long side, pixels, that an image is brought to at magnification 1, its
             proportions kept, as large as both allow; None: its own size.
         max_share: of geometry=native: crops in which one class has this share of the labelled pixels, or which show
             less than two classes, are drawn again, up to ten times (mmsegmentation's cat_max_ratio); 1: all are taken.
@@ -94,7 +94,7 @@ def resize_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
 def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.Compose:
     """Build the training pipeline: random window, flip, colours; of the published geometry, padding last.
 
-    With geometry=fit the steps do not draw independently (see `OneStream`): photographs are mirrored where they are
+    With geometry=fit the steps do not draw independently (see `OneStream`): images are mirrored where they are
     made smaller. It stays so for the sake of what was measured with it.
 
     Padding is the mean colour, which becomes about 0 when the network normalises, as padding is published; labels are
@@ -106,7 +106,7 @@ def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.C
     """
     flip, colours = A.HorizontalFlip(p=augmentation.flip), _colours(augmentation)
     if augmentation.geometry == "fit":
-        return A.Compose([RandomWindow(size, augmentation.scale), flip, colours])
+        return A.Compose([RandomScaleCrop(size, augmentation.scale), flip, colours])
     crop = NativeCrop(size, augmentation.scale, augmentation.base, augmentation.max_share)
     padding = A.PadIfNeeded(*size, position="top_left", fill=MEAN_COLOUR, fill_mask=IGNORE)  # right of it and below
     return OneStream([crop, flip, colours, padding])
@@ -143,7 +143,7 @@ def _colours(augmentation: Augmentation) -> A.ImageOnlyTransform:
 
 def evaluation_transform(size: tuple[int, int]) -> A.Compose:
     """Build the evaluation pipeline: the whole picture at (H, W) = `size`, nothing random."""
-    return A.Compose([RandomWindow(size, (1.0, 1.0))])
+    return A.Compose([RandomScaleCrop(size, (1.0, 1.0))])
 
 
 def native_transform() -> A.Compose:

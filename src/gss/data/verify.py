@@ -27,7 +27,7 @@ class Inspection:
 
     Args:
         pair: the files.
-        size: (H, W) of the photograph, upright; None if it cannot be read.
+        size: (H, W) of the image, upright; None if it cannot be read.
         ids: (H, W) uint8 as stored in the label file; None if it cannot be read, or there is none.
         faults: all that is wrong; empty for a sound pair.
     """
@@ -39,16 +39,16 @@ class Inspection:
 
 
 def inspect_pair(pair: Pair, label_space: LabelSpace) -> Inspection:
-    """Check that a photograph is whole, and its labels, if it has any, readable, declared and of the same size.
+    """Check that an image is whole, and its labels, if it has any, readable, declared and of the same size.
 
-    Labels are decoded fully; of photographs only header and checksums (or the JPEG stream) are read.
+    Labels are decoded fully; of images only header and checksums (or the JPEG stream) are read.
 
     Args:
         pair: says which files, and which table translates the labels if it is not that of its data set.
         label_space: of the data set.
     """
     faults: list[Fault] = []
-    size = _tried(partial(image_size, pair.image), Kind.PHOTOGRAPH, pair.image, faults)
+    size = _tried(partial(image_size, pair.image), Kind.IMAGE, pair.image, faults)
     if pair.labels is None:
         return Inspection(pair, size, None, tuple(faults))
     ids = _tried(partial(read_ids, pair.labels), Kind.LABELS, pair.labels, faults)
@@ -73,14 +73,14 @@ def verify_pairs(pairs: Sequence[Pair], label_space: LabelSpace) -> None:
         once = {(pair.image, pair.labels): pair for pair in pairs}.values()
         checks = [pool.submit(verify_pair, pair, label_space) for pair in once]
         try:
-            for check in shown(checks, "checking photographs and labels", len(checks)):
+            for check in shown(checks, "checking images and labels", len(checks)):
                 check.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def verify_pair(pair: Pair, label_space: LabelSpace) -> None:
-    """Check one photograph and its labels.
+    """Check one image and its labels.
 
     Raises:
         ValueError: the labels are withheld, a file is broken, the ids are not declared, or the sizes differ.

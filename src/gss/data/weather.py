@@ -1,12 +1,12 @@
 """Fog, lamplight, falling rain and snow, and sun glare as albumentations transforms, drawn relative to the picture.
 
-albumentations 2.0.8 has transforms of these names, but at the sizes of driving photographs its fog is a heap of discs
+albumentations 2.0.8 has transforms of these names, but at the sizes of driving images its fog is a heap of discs
 and a blur, its rain a set of equal bars whose number and width do not follow the picture's size, its settled snow
 brightens whatever is darker than a threshold (snow as a texture runs over in hue and paints skies black), its flare
 draws rings, at 1024 rows discs as large as the picture, and it has no night. Those below need no depth map: they take
 the camera of a car over a flat road.
 
-Lengths are in heights of the picture, so that a photograph looks the same at 360 and at 1024 rows.
+Lengths are in heights of the picture, so that an image looks the same at 360 and at 1024 rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Field = NDArray[np.float32]
 
-_HORIZON = 0.45  # of the height, from the top: where a level road ends in a photograph from a car
+_HORIZON = 0.45  # of the height, from the top: where a level road ends in an image from a car
 _NEARNESS = 0.15  # heights below the horizon at which the road is half as far as what counts as far away
 _EDGE = 0.7  # pixels by which OpenCV's smoothed outlines are wider than asked for, on each side
 _PLACES = 8  # among which the sun prefers the sky to a house
@@ -33,14 +33,14 @@ _GAMMA = 2.2  # stored values are light to the power of 1 / _GAMMA
 
 
 class Fog(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations ships no types
-    """Mix the photograph with the colour of the air, the more the farther away.
+    """Mix the image with the colour of the air, the more the farther away.
 
     I = J t + A (1 - t) with transmission t = exp(-density * distance) (Koschmieder's law, as in He, Sun and Tang,
     "Single Image Haze Removal Using Dark Channel Prior", CVPR 2009, eq. 1 and 2). Distance is that of a flat road,
     1 / (rows below the horizon), cut off at 1 for the horizon and all above it; clouds make the density uneven by half.
 
     Args:
-        density: at the horizon exp(-density) of the photograph is left.
+        density: at the horizon exp(-density) of the image is left.
         air: grey of the air, smallest and largest, [0, 1].
     """
 
@@ -110,7 +110,7 @@ class Falling(A.ImageOnlyTransform):  # type: ignore[misc]
         layers: from far (many and small) to near (few and large).
         opacity: of the brightest, [0, 1].
         colour: of the drops or flakes, (3,) uint8 RGB.
-        slant: largest angle off the vertical, degrees; all of a photograph fall alike.
+        slant: largest angle off the vertical, degrees; all of an image fall alike.
     """
 
     def __init__(self, layers: Sequence[Layer], opacity: float, colour: tuple[int, int, int], slant: float) -> None:

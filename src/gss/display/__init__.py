@@ -1,4 +1,4 @@
-"""Panels: all pictures of some photographs side by side, so that one sees what was learned."""
+"""Panels: all pictures of some images side by side, so that one sees what was learned."""
 
 from __future__ import annotations
 

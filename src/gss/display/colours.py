@@ -1,4 +1,4 @@
-"""Tensors become pixels: photographs and maskiges as bytes, labels in their display colours, overlays."""
+"""Tensors become pixels: images and maskiges as bytes, labels in their display colours, overlays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def to_array(values: Tensor | NDArray[Any]) -> NDArray[Any]:
 
 
 def to_pixels(image: Tensor | NDArray[np.float32]) -> Pixels:
-    """Round a photograph or maskige, (3, H, W) float in [0, 1], to (H, W, 3) uint8."""
+    """Round an image or maskige, (3, H, W) float in [0, 1], to (H, W, 3) uint8."""
     channels_last = np.moveaxis(to_array(image), 0, -1)
     return np.asarray(np.rint(np.clip(channels_last, 0.0, 1.0) * 255.0), dtype=np.uint8)
 
@@ -72,13 +72,13 @@ def overlay(
     label_space: LabelSpace,
     opacity: float = 0.5,
 ) -> Pixels:
-    """Lay the labels' display colours over the photograph; ignored pixels keep the photograph.
+    """Lay the labels' display colours over the image; ignored pixels keep the image.
 
     Args:
         image: (3, H, W) float in [0, 1].
         labels: (H, W) integer train ids, [0, K) or 255.
         label_space: gives the K display colours.
-        opacity: 0 shows the photograph alone, 1 the labels alone.
+        opacity: 0 shows the image alone, 1 the labels alone.
 
     Returns:
         (H, W, 3) uint8.
@@ -88,12 +88,12 @@ def overlay(
     """
     if not 0.0 <= opacity <= 1.0:
         raise ValueError(f"an overlay's opacity lies in 0 to 1, got {opacity}; mend opacity")
-    photograph, ids = to_pixels(image), to_array(labels)
-    if photograph.shape[:2] != ids.shape:
+    image, ids = to_pixels(image), to_array(labels)
+    if image.shape[:2] != ids.shape:
         raise ValueError(
-            f"photograph and labels differ in size, {photograph.shape[:2]} and {ids.shape} (H, W); "
-            "bring the labels to the photograph's size by nearest neighbour"
+            f"image and labels differ in size, {image.shape[:2]} and {ids.shape} (H, W); "
+            "bring the labels to the image's size by nearest neighbour"
         )
     weight = np.where(ids == IGNORE, 0.0, opacity)[..., None]
-    mixed = (1.0 - weight) * photograph + weight * colour_labels(ids, label_space)
+    mixed = (1.0 - weight) * image + weight * colour_labels(ids, label_space)
     return np.asarray(np.rint(mixed), dtype=np.uint8)

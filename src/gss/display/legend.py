@@ -94,7 +94,7 @@ class Entry:
     text: str
 
 
-ERRORS = (Entry((WRONG,), "wrong"), Entry((IGNORED,), "ignored"), Entry((PALE,), "right (pale photograph)"))
+ERRORS = (Entry((WRONG,), "wrong"), Entry((IGNORED,), "ignored"), Entry((PALE,), "right (pale image)"))
 
 
 def draw_legend(classes: Sequence[Entry], width: int, style: Style, with_doubt: bool = True) -> Image.Image:

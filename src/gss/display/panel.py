@@ -1,4 +1,4 @@
-"""The panel: all pictures of some photographs side by side, from labels to errors, and a colour legend."""
+"""The panel: all pictures of some images side by side, from labels to errors, and a colour legend."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# FOLDED One line of the panel: what is known about a photograph, and the pictures drawn from it.
+# FOLDED One line of the panel: what is known about an image, and the pictures drawn from it.
 
 
 @dataclass(frozen=True)
 class PanelRow:
-    """All that is known about one photograph; None for what the network does not make (the pixel twin).
+    """All that is known about one image; None for what the network does not make (the pixel twin).
 
     Args:
-        name: the photograph's name.
+        name: the image's name.
         image: (3, H, W) float32 in [0, 1].
         labels: (H, W) int64 train ids, 255 = ignore.
         maskige: (3, H, W) float32 in [0, 1], X(labels).
-        decoded_maskige: (3, scale * H, scale * W) float32 in [0, 1], generated from the photograph.
+        decoded_maskige: (3, scale * H, scale * W) float32 in [0, 1], generated from the image.
         predicted_labels: (H, W) int64 train ids, [0, K).
         class_probs: (K, H, W) float32, sums to 1 over K; None leaves the doubt undrawn.
         miou: of this picture alone, in [0, 1], told below the error map; None where nobody measured it.
@@ -74,7 +74,7 @@ class Cell(NamedTuple):
 def cells(row: PanelRow, label_space: LabelSpace) -> dict[str, Cell]:
     """Draw a row's pictures, (H, W, 3) uint8 at their own size, by column title, from left to right."""
     return {
-        "photograph": Cell(to_pixels(row.image), blend=True, caption=row.name),
+        "image": Cell(to_pixels(row.image), blend=True, caption=row.name),
         "labels": Cell(colour_labels(row.labels, label_space)),
         "maskige": _maskige(row.maskige),
         "decoded maskige": _maskige(row.decoded_maskige),
@@ -124,11 +124,11 @@ def draw_panel(
         ValueError: there is no row to draw.
     """
     if not rows:
-        raise ValueError(f"a panel needs a photograph, got {len(rows)}; raise callbacks.panels.num_rows")
+        raise ValueError(f"a panel needs an image, got {len(rows)}; raise callbacks.panels.num_rows")
     style = Style(cell_width)
     lines = [cells(row, label_space) for row in rows]
     titles = [title for title in lines[0] if any(line[title].pixels is not None for line in lines)]
-    sizes = [_shown_size(line["photograph"], cell_width) for line in lines]
+    sizes = [_shown_size(line["image"], cell_width) for line in lines]
     widest_title = max(text_width(title, style.title) for title in titles)
     step = max(widest_title + style.gap, *(width for width, _ in sizes)) + style.gap
     inner = len(titles) * step - style.gap

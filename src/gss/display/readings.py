@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 WRONG: Colour = (214, 32, 39)
 IGNORED: Colour = (96, 101, 110)
-PALE: Colour = (222, 222, 222)  # stands for the pale photograph in the legend
-PALE_FLOOR = 150  # the darkest shade of a pale photograph: well above IGNORED, so the two never look alike
+PALE: Colour = (222, 222, 222)  # stands for the pale image in the legend
+PALE_FLOOR = 150  # the darkest shade of a pale image: well above IGNORED, so the two never look alike
 
 
 def pale(image: Tensor) -> Pixels:
-    """Wash a photograph, (3, H, W) float in [0, 1], out to light greys, (H, W, 3) uint8 in [150, 255]."""
+    """Wash an image, (3, H, W) float in [0, 1], out to light greys, (H, W, 3) uint8 in [150, 255]."""
     luminance = to_pixels(image) @ np.array([0.299, 0.587, 0.114])
     shade = np.rint(PALE_FLOOR + (255 - PALE_FLOOR) / 255 * luminance).astype(np.uint8)
     return np.repeat(shade[..., None], 3, axis=2)
@@ -62,7 +62,7 @@ def uncertainty(class_probs: Tensor) -> NDArray[np.float32]:
     """
     probs = to_array(class_probs)
     entropy = np.zeros(probs.shape[1:], dtype=np.float32)
-    for share in probs:  # class by class: K x H x W temporaries would take gigabytes for a large photograph
+    for share in probs:  # class by class: K x H x W temporaries would take gigabytes for a large image
         entropy -= share * np.log(np.maximum(share, np.float32(1e-30)))
     most = np.log(max(len(probs), 2))  # a single class has no doubt to measure; avoid 0 / 0
     return np.asarray(np.clip(entropy / most, 0.0, 1.0), dtype=np.float32)

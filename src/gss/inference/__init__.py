@@ -1,4 +1,4 @@
-"""From photographs of any size to class probabilities at that size: whole or in windows, in one view or in several.
+"""From images of any size to class probabilities at that size: whole or in windows, in one view or in several.
 
 What is averaged and resized is class_probs, never a maskige and never labels.
 """

@@ -1,4 +1,4 @@
-"""How photographs are shown to the network: at which scale, whole or in windows, once or in several views."""
+"""How images are shown to the network: at which scale, whole or in windows, once or in several views."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SCALES = ("trained", "native", "short_side")
 
 @dataclass(frozen=True)
 class Inference:
-    """From photographs to class probabilities at their own size.
+    """From images to class probabilities at their own size.
 
-    A view is the photograph at some scale, perhaps mirrored. It is shown whole or in windows; overlapping windows,
-    and views brought back to the photograph's size, are averaged in class_probs.
+    A view is the image at some scale, perhaps mirrored. It is shown whole or in windows; overlapping windows,
+    and views brought back to the image's size, are averaged in class_probs.
 
     Args:
         trained: (height, width) in pixels that the network was trained at.
         stride: pixels per token.
         name: whole, or window.
-        scale: trained (the trained area, the photograph's proportions), native (as large as it is), or short_side.
+        scale: trained (the trained area, the image's proportions), native (as large as it is), or short_side.
         short_side: of scale=short_side, pixels.
         long_side: that scale=short_side does not exceed, pixels.
         window: (height, width) of name=window.
@@ -76,7 +76,7 @@ class Inference:
 
     @property
     def sees_whole(self) -> bool:
-        """Whether the network sees the whole photograph, and once: then one output of it is all that there is."""
+        """Whether the network sees the whole image, and once: then one output of it is all that there is."""
         return self.name == "whole" and not self.flip and len(self.scales) == 1
 
     @property
@@ -85,7 +85,7 @@ class Inference:
         return self.scales[0] if len(self.scales) == 1 else 1.0
 
     def size(self, height: int, width: int, factor: float = 1.0) -> Size:
-        """(height, width) in pixels of a photograph as a view shows it, on which windows are laid."""
+        """(height, width) in pixels of an image as a view shows it, on which windows are laid."""
         if self.scale == "trained":
             return trained_size(height, width, self.trained, self.stride, factor)
         if self.scale == "native":
@@ -94,7 +94,7 @@ class Inference:
 
     @torch.no_grad()
     def bands(self, segment: Segment, image: Tensor) -> Iterator[Band]:
-        """class_probs of every readout at the photographs' size, from top to bottom, each row once.
+        """class_probs of every readout at the images' size, from top to bottom, each row once.
 
         Args:
             segment: what is asked of every view or window.
@@ -114,11 +114,11 @@ class Inference:
         yield Band(0, mean)
 
     def __call__(self, segment: Segment, image: Tensor) -> dict[str, Tensor]:
-        """class_probs (B, K, H, W) float32 of each readout, sums to 1 over K, of photographs (B, 3, H, W) in [0, 1]."""
+        """class_probs (B, K, H, W) float32 of each readout, sums to 1 over K, of images (B, 3, H, W) in [0, 1]."""
         return assembled(self.bands(segment, image), image.shape[-2])
 
     def labels(self, segment: Segment, image: Tensor) -> dict[str, Tensor]:
-        """Likeliest class (B, H, W) int64 in [0, K) by readout, of photographs (B, 3, H, W) float32 in [0, 1]."""
+        """Likeliest class (B, H, W) int64 in [0, K) by readout, of images (B, 3, H, W) float32 in [0, 1]."""
         return likeliest(self.bands(segment, image))
 
     def reconstructed(self, class_probs_of: Callable[[Tensor], Tensor], labels: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Inference:
         return likeliest(once.bands(segment, labels))["ceiling"]
 
     def glance(self, picture: Tensor) -> Tensor:
-        """What the network is shown at once: a whole photograph or label map, or the window in its middle.
+        """What the network is shown at once: a whole image or label map, or the window in its middle.
 
         Args:
             picture: image (B, 3, H, W) float32 in [0, 1], or labels (B, H, W) int64.

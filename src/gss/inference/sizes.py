@@ -1,4 +1,4 @@
-"""At which size a photograph is shown to the network, and how it gets there."""
+"""At which size an image is shown to the network, and how it gets there."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Size = tuple[int, int]  # height, width
 
 
 def trained_size(height: int, width: int, trained: Size, stride: int, factor: float = 1.0) -> Size:
-    """The area that the network was trained at, in the photograph's own proportions.
+    """The area that the network was trained at, in the image's own proportions.
 
     Args:
-        height: of the photograph, pixels.
-        width: of the photograph, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
         trained: (height, width) that the network was trained at.
         stride: pixels per token; both sides become multiples of it, at least one token.
         factor: by which both sides are longer.
 
     Returns:
-        (height, width) in pixels; exactly `trained` for a photograph of that size.
+        (height, width) in pixels; exactly `trained` for an image of that size.
     """
     if factor == 1 and (height, width) == tuple(trained):
         return height, width
@@ -42,7 +42,7 @@ def scaled_size(height: int, width: int, factor: float) -> Size:
 
 
 def resized(picture: Tensor, size: Size) -> Tensor:
-    """A photograph or a label map at another size.
+    """An image or a label map at another size.
 
     Args:
         picture: image (B, 3, H, W) float32 in [0, 1], which is resized smoothly; or labels (B, H, W) int64, by nearest

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gss.maskige.inverse import AffineLeastSquares, Inverse, LeastSquares, NearestColour, SoftDistance
-from gss.window_attention import window_block
+from gss.window_attention import swin_block
 
 
 class Correction(nn.Module):
@@ -74,7 +74,7 @@ class ConvolutionCorrection(Correction):
 # FOLDED The shifted-window network of the paper's FT-W, layer by layer as released.
 
 
-class WindowCorrection(Correction):
+class SwinCorrection(Correction):
     """1x1 convolution with batch norm and ReLU, shifted-window blocks, layer norm, 1x1 convolution to the classes.
 
     The released sizes are channels=128, 4 heads, windows of 7 pixels, FFN of 256, depth 1 for Cityscapes (whose windows
@@ -100,7 +100,7 @@ class WindowCorrection(Correction):
         if depth < 1:
             raise ValueError(f"maskige.inverse.depth={depth} must be at least 1")
         self.input = nn.Sequential(nn.Conv2d(3, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
-        self.blocks = nn.Sequential(*(window_block(channels, num_heads, window_size, i) for i in range(depth)))
+        self.blocks = nn.Sequential(*(swin_block(channels, num_heads, window_size, i) for i in range(depth)))
         self.norm = nn.LayerNorm(channels)
         self.output = nn.Conv2d(channels, num_classes, 1)
 
@@ -146,7 +146,7 @@ def _cnn(num_classes: int, temperature: float, hidden: int = 32) -> Inverse:
 def _shifted_window(
     num_classes: int, temperature: float, channels: int = 128, depth: int = 1, num_heads: int = 4, window_size: int = 7
 ) -> Inverse:
-    correction = WindowCorrection(num_classes, channels, depth, num_heads, window_size)
+    correction = SwinCorrection(num_classes, channels, depth, num_heads, window_size)
     return ResidualInverse(correction, temperature)
 
 

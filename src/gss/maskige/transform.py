@@ -105,7 +105,7 @@ class MaskigeTransform(nn.Module):
         return table
 
 
-# FOLDED Pictures on a grid of token cells: rendered larger than the photograph, padded to whole cells, and brought back.
+# FOLDED Pictures on a grid of token cells: rendered larger than the image, padded to whole cells, and brought back.
 
 
 def enlarge_labels(labels: Tensor, scale: int) -> Tensor:
@@ -128,7 +128,7 @@ def pad_labels(labels: Tensor, stride: int) -> Tensor:
 
 
 def reduce_class_probs(class_probs: Tensor, scale: int) -> Tensor:
-    """The mean over the scale x scale pixels of each photograph pixel.
+    """The mean over the scale x scale pixels of each image pixel.
 
     (B, K, scale * H, scale * W) float32 to (B, K, H, W), still summing to 1 over K.
     """

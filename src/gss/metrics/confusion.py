@@ -132,13 +132,13 @@ def codebook_perplexity(counts: Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-# FOLDED One confusion matrix for each named part of a data set: photographs in fog, at night, in rain, in snow.
+# FOLDED One confusion matrix for each named part of a data set: images in fog, at night, in rain, in snow.
 
 
 class ConditionMatrices(Metric):
     """Counts (C, K, K) int64 of (condition, true class, predicted class) over all labelled pixels seen.
 
-    All conditions are named before anything is seen, so that every process holds the same counts, whichever photographs
+    All conditions are named before anything is seen, so that every process holds the same counts, whichever images
     it gets, and they can be summed over processes.
 
     Args:

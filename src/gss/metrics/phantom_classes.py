@@ -16,7 +16,7 @@ from gss.maskige.transform import MaskigeTransform
 from gss.metrics.boundaries import occurs_near, square, touches_another
 
 
-class ThirdClassRate(Metric):
+class PhantomClassRate(Metric):
     """Share of boundary pixels that are predicted as a class which does not occur around them.
 
     A labelled pixel belongs to the boundary band if the square of `width` pixels to each side of it holds another class
@@ -49,7 +49,7 @@ class ThirdClassRate(Metric):
         return self.third.double() / self.band if self.band else torch.tensor(math.nan, dtype=torch.float64)
 
 
-def blurred_third_class_rate(
+def blurred_phantom_class_rate(
     transform: MaskigeTransform, label_maps: Iterable[Tensor], blur: int = 5, width: int = 3
 ) -> float:
     """The rate for maskiges that are only blurred: what a palette does to boundaries, whatever the tokenizer.
@@ -63,7 +63,7 @@ def blurred_third_class_rate(
     Returns:
         The rate in [0, 1]; nan if no two classes meet.
     """
-    rate, nearest = ThirdClassRate(width), SoftDistance()
+    rate, nearest = PhantomClassRate(width), SoftDistance()
     for labels in label_maps:
         labelled = (labels != IGNORE)[:, None].float()
         painted, share = (avg_pool2d(x, blur, 1, blur // 2) for x in (transform.paint(labels) * labelled, labelled))

@@ -35,7 +35,7 @@ class Tally(nn.Module):
         Args:
             predicted_labels: (B, H, W) int64 in [0, K).
             labels: (B, H, W) int64 in [0, K) or 255, which is left out.
-            conditions: B names; "" for a photograph that is counted in the pooled figures only.
+            conditions: B names; "" for an image that is counted in the pooled figures only.
         """
         self.confusion.update(predicted_labels, labels)
         if self.parts is not None:
@@ -93,7 +93,7 @@ class ReadoutTally(Tally):
         Args:
             class_probs: (B, K, H, W) float32, sums to 1 over K.
             labels: (B, H, W) int64 in [0, K) or 255, which is left out.
-            conditions: B names; "" for a photograph that is counted in the pooled figures only.
+            conditions: B names; "" for an image that is counted in the pooled figures only.
         """
         self.update_judged(*self.judge(class_probs, labels), labels, conditions)
 
@@ -122,7 +122,7 @@ class ReadoutTally(Tally):
             confidence: (B, H, W) float32 in [0, 1].
             predicted_labels: (B, H, W) int64 in [0, K).
             labels: (B, H, W) int64 in [0, K) or 255, which is left out.
-            conditions: B names; "" for a photograph that is counted in the pooled figures only.
+            conditions: B names; "" for an image that is counted in the pooled figures only.
         """
         self.update(predicted_labels, labels, conditions)
         self.boundary.update(predicted_labels, labels)
@@ -181,7 +181,7 @@ class Scoreboard(nn.Module):
         Args:
             bands: of every readout.
             labels: (B, H, W) int64 in [0, K) or 255, which is left out.
-            conditions: B names; "" for a photograph that is counted in the pooled figures only.
+            conditions: B names; "" for an image that is counted in the pooled figures only.
         """
         judged: dict[str, list[tuple[Tensor, Tensor]]] = {}
         for top, class_probs in bands:

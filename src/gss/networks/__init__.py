@@ -1,1 +1,1 @@
-"""The conditioning network I_psi: from the photograph to scores over tokens of the paper."""
+"""The conditioning network I_psi: from the image to scores over tokens of the paper."""

@@ -24,7 +24,7 @@ from gss.networks.timm_models import (
 
 # FOLDED Four scales from the one map of a plain vision transformer: the simple feature pyramid (Li et al., ECCV 2022).
 
-TOKEN_STRIDE = 16  # pixels of the photograph per token; photographs are resized so that one patch covers them
+TOKEN_STRIDE = 16  # pixels of the image per token; images are resized so that one patch covers them
 
 
 class PlainPyramid(nn.Module):
@@ -57,27 +57,27 @@ class PlainPyramid(nn.Module):
         return [self.stride4(tokens), self.stride8(tokens), tokens, self.stride32(tokens)]
 
 
-def resize_to_patches(photograph: Tensor, patch: int) -> Tensor:
-    """A photograph of which one patch covers 16x16 pixels, so that tokens lie on the stride-16 grid.
+def resize_to_patches(image: Tensor, patch: int) -> Tensor:
+    """An image of which one patch covers 16x16 pixels, so that tokens lie on the stride-16 grid.
 
-    A network of patch 14 therefore sees 7/8 of the resolution, and one of patch 16 the photograph as it is. Area-true
+    A network of patch 14 therefore sees 7/8 of the resolution, and one of patch 16 the image as it is. Area-true
     bilinear interpolation keeps token (i, j) over the pixels [16 i, 16 i + 16) x [16 j, 16 j + 16).
 
     Args:
-        photograph: (B, 3, H, W) float, H and W multiples of 16.
+        image: (B, 3, H, W) float, H and W multiples of 16.
         patch: pixels per side of the network's patches.
     """
     if patch == TOKEN_STRIDE:
-        return photograph
-    size = [side // TOKEN_STRIDE * patch for side in photograph.shape[-2:]]
-    return nn.functional.interpolate(photograph, size=size, mode="bilinear", antialias=True)
+        return image
+    size = [side // TOKEN_STRIDE * patch for side in image.shape[-2:]]
+    return nn.functional.interpolate(image, size=size, mode="bilinear", antialias=True)
 
 
 def _doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
 
 
-MAX_STRIDE = 32  # photographs are padded to a multiple of it; levels coarser than that are not used
+MAX_STRIDE = 32  # images are padded to a multiple of it; levels coarser than that are not used
 
 
 class TimmBackbone(nn.Module):
@@ -174,7 +174,7 @@ class TimmBackbone(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Features of a photograph.
+        """Features of an image.
 
         Args:
             image: (B, 3, H, W) float32 in [0, 1], any size.
@@ -192,7 +192,7 @@ class TimmBackbone(nn.Module):
         ]
 
     def _maps(self, padded: Tensor) -> list[Tensor]:
-        """NCHW maps of a normalised photograph whose sides are multiples of 32, finest first."""
+        """NCHW maps of a normalised image whose sides are multiples of 32, finest first."""
         if cut_by_timm(self.network):
             return list(self.network(padded))
         taken: dict[str, Any] = {"indices": self.levels, "output_fmt": "NCHW", "intermediates_only": True}

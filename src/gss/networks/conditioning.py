@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gss.networks.backbone import TimmBackbone
-from gss.networks.fusion import DetailPath, MultiLevelAggregation
+from gss.networks.fusion import HighResolutionSkip, MultiLevelAggregation
 from gss.networks.pixel_heads import PixelHead
 from gss.networks.token_heads import TokenHead
 from gss.networks.token_scores import TokenScores
@@ -18,13 +18,13 @@ from gss.networks.token_scores import TokenScores
 
 @dataclass(frozen=True)
 class ConditioningOutput:
-    """What the network says of a photograph.
+    """What the network says of an image.
 
     Args:
         prior: scores over tokens of (B, h, w) cells; None for the pixel twin.
         class_scores: (B, C, h, w) float, what the pixel head says on the token grid.
         enlarge: makes of them scores over classes per pixel, of whole cells.
-        size: (H, W) of the photograph.
+        size: (H, W) of the image.
     """
 
     prior: TokenScores | None
@@ -41,7 +41,7 @@ class ConditioningOutput:
 
 
 class ConditioningNetwork(nn.Module):
-    """From a photograph to p(z | image), one categorical distribution per token.
+    """From an image to p(z | image), one categorical distribution per token.
 
     Without a token head it is the *pixel twin*: the same network and budget that classifies pixels directly.
 
@@ -61,7 +61,7 @@ class ConditioningNetwork(nn.Module):
         pixel_head: PixelHead,
         token_head: TokenHead | None,
         stride: int,
-        detail: DetailPath | None = None,
+        detail: HighResolutionSkip | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.fusion, self.detail = backbone, fusion, detail
@@ -69,13 +69,13 @@ class ConditioningNetwork(nn.Module):
         self.stride = stride
 
     def forward(self, image: Tensor) -> ConditioningOutput:
-        """Scores for a photograph (B, 3, H, W) float32 in [0, 1] of any size.
+        """Scores for an image (B, 3, H, W) float32 in [0, 1] of any size.
 
         A side that is no multiple of the stride is continued by its last row or column to whole tokens; h and w are
         rounded up, and what was added is cut off the pixel logits again.
         """
         height, width = image.shape[-2:]
-        padded = pad_photograph(image, self.stride)
+        padded = pad_image(image, self.stride)
         grid = (padded.shape[-2] // self.stride, padded.shape[-1] // self.stride)
         pyramid = self.backbone(padded)
         features = self.fusion(pyramid, grid)
@@ -86,7 +86,7 @@ class ConditioningNetwork(nn.Module):
         return ConditioningOutput(prior, class_scores, self.pixel_head.enlarge, (height, width))
 
 
-def pad_photograph(image: Tensor, stride: int) -> Tensor:
+def pad_image(image: Tensor, stride: int) -> Tensor:
     """Repeats the last row and column of (B, 3, H, W) until both sides are multiples of the stride."""
     height, width = image.shape[-2:]
     added = (0, -width % stride, 0, -height % stride)

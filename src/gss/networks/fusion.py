@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gss.window_attention import window_block
+from gss.window_attention import swin_block
 
 # FOLDED The levels of a pyramid brought to one grid and to one width.
 
@@ -102,7 +102,7 @@ class MultiLevelAggregation(LevelFusion):
     ) -> None:
         super().__init__(in_channels, level_channels, channels)
         self.checkpointing = checkpointing
-        self.blocks = nn.Sequential(*(window_block(channels, num_heads, window_size, i) for i in range(depth)))
+        self.blocks = nn.Sequential(*(swin_block(channels, num_heads, window_size, i) for i in range(depth)))
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, pyramid: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
@@ -120,7 +120,7 @@ class MultiLevelAggregation(LevelFusion):
 # FOLDED What the finest level shows within a cell, told apart by what the fused map knows of the cell.
 
 
-class DetailPath(nn.Module):
+class HighResolutionSkip(nn.Module):
     """The fused map and the finest level mixed at the size of the latter, and kept for the heads.
 
     The sum of a 3x3 convolution of the level and a 1x1 convolution of the fused map, enlarged, goes through BatchNorm

@@ -35,7 +35,7 @@ class PixelHead(nn.Module, ABC):
 
 
 class BilinearPixelHead(PixelHead):
-    """Class scores of the fused map, resized bilinearly to the photograph.
+    """Class scores of the fused map, resized bilinearly to the image.
 
     The released MSeg models have it so; those of Cityscapes and ADE20K have the `PyramidPixelHead`.
 

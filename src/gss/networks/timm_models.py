@@ -1,4 +1,4 @@
-"""timm's network of a name, opened to photographs of any size, with the settings that a backbone may take."""
+"""timm's network of a name, opened to images of any size, with the settings that a backbone may take."""
 
 from __future__ import annotations
 

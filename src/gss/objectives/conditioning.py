@@ -62,7 +62,7 @@ class Objective:
 
         Args:
             segmenter: that gave the output.
-            output: of a batch of photographs.
+            output: of a batch of images.
             labels: (B, H, W) int64 in [0, K) or 255.
             targets: what its tokens shall be; None for the pixel twin.
             readout: expected or argmax, how the maskiges are drawn that the inverse learns to read.
@@ -78,7 +78,7 @@ class Objective:
         minimised, divergence = focal_divergence(output.prior, targets, token_weights, self.focal)
         loss = self.token_weight * minimised + self.pixel_weight * pixels
         parts = {"train/token_divergence": divergence, "train/pixel_loss": pixels}
-        decoded = autoencoder.draw(output.prior, "expected") if self.label_weight else None
+        decoded = autoencoder.decode_scores(output.prior, "expected") if self.label_weight else None
         if decoded is not None:
             parts["train/label_loss"] = label_loss(autoencoder, decoded, labels, class_weights)
             loss = loss + self.label_weight * parts["train/label_loss"]
@@ -94,7 +94,7 @@ def _drawn(autoencoder: MaskigeAutoencoder, prior: TokenScores, readout: str, ex
     """The maskige (B, 3, H', W') float32 that a readout draws, without its graph, and drawn only once."""
     if expected is not None and readout == "expected":
         return expected.maskige.detach()
-    return autoencoder.draw(prior, readout).maskige
+    return autoencoder.decode_scores(prior, readout).maskige
 
 
 # FOLDED From the group stage of a configuration to what `ConditioningStage` is told of targets and losses.

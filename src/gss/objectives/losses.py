@@ -112,11 +112,11 @@ def label_loss(
     It costs a decoding of the whole maskige, forward and back, with all maps that its gradient needs kept. With a patch
     dictionary, whose decoding is cheap, it made a step of experiment=camvid_cpu 1.6 times as long on one core. A
     convolutional decoder works at full size: the last maps of tokenizer=dalle have 256 channels, and each of them takes
-    2.4 GB in float32 for a photograph of 768x768 with maskige.scale=2.
+    2.4 GB in float32 for an image of 768x768 with maskige.scale=2.
 
     Args:
         autoencoder: frozen, or with an inverse that learns by another loss.
-        expected: what `autoencoder.draw(prior, "expected")` gave, with its graph.
+        expected: what `autoencoder.decode_scores(prior, "expected")` gave, with its graph.
         labels: (B, H, W) int64 in [0, K) or 255.
         class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
 
@@ -138,7 +138,7 @@ def check_passes_gradients(autoencoder: MaskigeAutoencoder) -> None:
     weight = table.new_zeros(len(table), 1).requires_grad_()
     prior = TokenScores(table.new_ones(1, 3, 3, 1), weight, table.new_zeros(len(table)))
     with torch.enable_grad():
-        class_probs = autoencoder.read(autoencoder.draw(prior, "expected")).class_probs
+        class_probs = autoencoder.read(autoencoder.decode_scores(prior, "expected")).class_probs
     if not class_probs.requires_grad:
         raise ValueError(
             "stage.label_weight needs a decoding that passes gradients on, and here maskige.inverse reads colours that "

@@ -1,4 +1,4 @@
-"""`python -m gss.data cache data=NAME`: every photograph and its labels decoded once, for training to read."""
+"""`python -m gss.data cache data=NAME`: every image and its labels decoded once, for training to read."""
 
 from __future__ import annotations
 

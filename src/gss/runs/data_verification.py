@@ -22,7 +22,7 @@ IGNORED, UNDECLARED = "(ignored)", "(undeclared)"  # rows of the table that are 
 
 
 def verify(config: DictConfig) -> dict[str, Any]:
-    """Looks into every photograph and label file of a data set, and of the data sets elsewhere that belong to it.
+    """Looks into every image and label file of a data set, and of the data sets elsewhere that belong to it.
 
     Args:
         config: `conf/verify.yaml`, composed and resolved.
@@ -92,10 +92,10 @@ def _told(surveys: Mapping[str, Survey], absent: Mapping[str, str]) -> Iterator[
     for split, found in surveys.items():
         num_labels = found.labels.total()
         files = f"{num_labels} label files" if num_labels else "no labels"
-        yield f"{split}: {found.photographs.total()} photographs, {files}"
-        for condition, count in sorted(found.photographs.items()):
+        yield f"{split}: {found.images.total()} images, {files}"
+        for condition, count in sorted(found.images.items()):
             if condition:
-                yield f"  {condition}: {count} photographs, {found.labels[condition]} label files"
+                yield f"  {condition}: {count} images, {found.labels[condition]} label files"
         sizes = [f"{h}x{w} ({count})" for (h, w), count in found.sizes.most_common(MOST_SIZES)]
         more = len(found.sizes) - len(sizes)
         yield f"  height x width: {', '.join(sizes) or 'none'}" + (f" and {more} other sizes" if more else "")

@@ -75,7 +75,7 @@ def run_on_predictions(config: Mapping[str, Any], parts: RunParts, trainer: L.Tr
         AtomicCheckpointIO().save_checkpoint(exchange_inverse(checkpoint, artefact, config), target)
         log.info("stage=prior: artefact %s, checkpoint %s", config["prior"], target)
     made = {"prior": config["prior"], "checkpoint": str(target), "objective": figures["val/miou"]}
-    cost = trainer.strategy.broadcast(stage.effort.figures())
+    cost = trainer.strategy.broadcast(stage.cost.figures())
     return {**figures, "val/miou_before": before["val/miou"], **cost, **made}
 
 

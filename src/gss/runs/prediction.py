@@ -1,4 +1,4 @@
-"""Photographs in, pictures out: labels, generated maskige and overlay, each at the photograph's own size."""
+"""Images in, pictures out: labels, generated maskige and overlay, each at the image's own size."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from gss.runs.submission import entries, submission_format, write_submission
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def find_photographs(source: Path) -> list[Path]:
-    """The photographs of a folder and its subfolders in order, or the one photograph that `source` names.
+def find_images(source: Path) -> list[Path]:
+    """The images of a folder and its subfolders in order, or the one image that `source` names.
 
     Raises:
         ValueError: if there is none.
@@ -33,84 +33,84 @@ def find_photographs(source: Path) -> list[Path]:
         return [source]
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in ENDINGS)
     if not found:
-        raise ValueError(f"input={source} holds no photograph ({', '.join(ENDINGS)}): give a photograph or a folder")
+        raise ValueError(f"input={source} holds no image ({', '.join(ENDINGS)}): give an image or a folder")
     return found
 
 
-def predict_photographs(
+def predict_images(
     trained: TrainedSegmenter,
-    photographs: Sequence[Path],
+    images: Sequence[Path],
     output: Path,
     readout: str | None = None,
     device: str = "cpu",
     opacity: float = 0.5,
     inference: Inference | None = None,
 ) -> None:
-    """Writes `labels/NAME.png` (train ids), `maskige/NAME.png` and `overlay/NAME.png` for each photograph.
+    """Writes `labels/NAME.png` (train ids), `maskige/NAME.png` and `overlay/NAME.png` for each image.
 
-    A photograph that cannot be read does not stop the others.
+    An image that cannot be read does not stop the others.
 
     Args:
         trained: the checkpoint.
-        photographs: files.
+        images: files.
         output: folder, made when missing. The maskige is left out for the pixel readout, which generates none, and for
-            photographs in windows or in several views, which have as many.
+            images in windows or in several views, which have as many.
         readout: argmax, expected or pixel; None: the trained one.
         device: cpu, cuda or cuda:N.
-        opacity: of the labels over the photograph, in [0, 1].
-        inference: how photographs are shown to the network; None: as in training.
+        opacity: of the labels over the image, in [0, 1].
+        inference: how images are shown to the network; None: as in training.
 
     Raises:
-        ValueError: after the last photograph, naming those that could not be read; or before, if two photographs would
+        ValueError: after the last image, naming those that could not be read; or before, if two images would
             write the same file, or the device is not there.
     """
-    names, segmenting = _names(photographs), Segmenting.on(device, trained, readout, inference)
+    names, segmenting = _names(images), Segmenting.on(device, trained, readout, inference)
     unread: list[str] = []
-    for path in track(photographs, "predicting", unit="photographs"):
+    for path in track(images, "predicting", unit="images"):
         try:
-            image = read_photograph(path)
+            image = image_tensor(path)
         except ValueError as error:
             unread.append(str(error))
             continue
         _write(segmenting(image), image, output, names[path], trained, opacity)
     trained.segmenter.cpu()
     if unread:
-        raise ValueError(f"{len(unread)} of {len(photographs)} photographs were left out: {'; '.join(unread)}")
+        raise ValueError(f"{len(unread)} of {len(images)} images were left out: {'; '.join(unread)}")
 
 
 def predict_submission(
     trained: TrainedSegmenter,
-    photographs: Sequence[Path],
+    images: Sequence[Path],
     name: str,
     target: Path,
     readout: str | None = None,
     device: str = "cpu",
     inference: Inference | None = None,
 ) -> None:
-    """Writes what a benchmark's server takes: the labels of every photograph, in its ids and under its names, zipped.
+    """Writes what a benchmark's server takes: the labels of every image, in its ids and under its names, zipped.
 
     Args:
         trained: the checkpoint.
-        photographs: of the split that the server scores.
+        images: of the split that the server scores.
         name: the server's data set: cityscapes, ade20k or acdc.
         target: the zip, written whole or not at all.
         readout: argmax, expected or pixel; None: the trained one.
         device: cpu, cuda or cuda:N.
-        inference: how photographs are shown to the network; None: as in training.
+        inference: how images are shown to the network; None: as in training.
 
     Raises:
-        ValueError: before anything is segmented, if the classes or the photographs' names are not the server's; and for
-            a photograph that cannot be read, since a submission must be complete.
+        ValueError: before anything is segmented, if the classes or the images' names are not the server's; and for
+            an image that cannot be read, since a submission must be complete.
     """
     wanted = submission_format(name, trained.label_space.names)
-    named, segmenting = entries(wanted, photographs), Segmenting.on(device, trained, readout, inference)
+    named, segmenting = entries(wanted, images), Segmenting.on(device, trained, readout, inference)
 
     def labelled() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """Entries and train ids (H, W) uint8 in [0, K), photograph by photograph."""
-        for path in track(photographs, "predicting", unit="photographs"):
-            yield named[path], segmenting(read_photograph(path))[0].cpu().numpy().astype(np.uint8)
+        """Entries and train ids (H, W) uint8 in [0, K), image by image."""
+        for path in track(images, "predicting", unit="images"):
+            yield named[path], segmenting(image_tensor(path))[0].cpu().numpy().astype(np.uint8)
 
-    write_submission(wanted, labelled(), len(photographs), target)
+    write_submission(wanted, labelled(), len(images), target)
     trained.segmenter.cpu()
 
 
@@ -124,8 +124,8 @@ def check_device(device: str) -> None:
         raise ValueError(f"device={device}, but no CUDA device was found: choose device=cpu")
 
 
-def read_photograph(path: Path) -> Tensor:
-    """A photograph (3, H, W) float32 in [0, 1], upright.
+def image_tensor(path: Path) -> Tensor:
+    """An image (3, H, W) float32 in [0, 1], upright.
 
     Raises:
         ValueError: if it cannot be read.
@@ -135,12 +135,12 @@ def read_photograph(path: Path) -> Tensor:
 
 @dataclass(frozen=True)
 class Segmenting:
-    """Photographs to labels, one at a time.
+    """Images to labels, one at a time.
 
     Args:
         segmenter: on the device, in evaluation mode.
         readout: argmax, expected or pixel.
-        inference: how photographs are shown to the network.
+        inference: how images are shown to the network.
         device: cpu, cuda or cuda:N.
     """
 
@@ -162,7 +162,7 @@ class Segmenting:
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Labels (H, W) int64 in [0, K) of a photograph (3, H, W) float32 in [0, 1], and its maskige, if it has one."""
+        """Labels (H, W) int64 in [0, K) of an image (3, H, W) float32 in [0, 1], and its maskige, if it has one."""
         drawn: list[Tensor | None] = []
 
         def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -199,9 +199,9 @@ def _write(
         Image.fromarray(pixels).save(target)
 
 
-def _names(photographs: Sequence[Path]) -> dict[Path, str]:
+def _names(images: Sequence[Path]) -> dict[Path, str]:
     names: dict[str, Path] = {}
-    for path in photographs:
+    for path in images:
         if path.stem in names:
             raise ValueError(f"'{names[path.stem]}' and '{path}' would both write {path.stem}.png: rename one")
         names[path.stem] = path

@@ -17,14 +17,14 @@ from gss.assembly.checkpoints import take_tokenizer
 from gss.data.datamodule import SegmentationDataModule
 from gss.maskige.palette import Palette
 from gss.maskige.transform import MaskigeTransform
-from gss.metrics.phantom_classes import blurred_third_class_rate
+from gss.metrics.phantom_classes import blurred_phantom_class_rate
 from gss.objectives.losses import class_weights
 from gss.objectives.transforms import check_learnable, learns
 from gss.pipeline import MaskigeAutoencoder
-from gss.runs.token_prior import add_token_model
+from gss.runs.token_model import add_token_model
 from gss.runs.training import RunParts, build_trainer, fit, validate
-from gss.stages.phases import BoundaryWindows, Phase, TokenizerPhase, TransformsPhase
-from gss.stages.prior import Effort, PriorStage
+from gss.stages.phases import BoundaryCrops, Phase, TokenizerPhase, TransformsPhase
+from gss.stages.prior import PriorStage, TrainingCost
 
 REPORT_BATCHES = 8  # of validation labels on which an assignment of colours is reported
 
@@ -53,18 +53,18 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
     description = describe_prior(config, parts.datamodule.label_space)
     autoencoder = _untrained(config, description, parts.datamodule, trainer.is_global_zero)
     resumes_transforms = _resumes_transforms(config, autoencoder)
-    fits, later, effort = config["stage"]["tokenizer_from"] is None, transforms_parts(config, parts), Effort()
+    fits, later, cost = config["stage"]["tokenizer_from"] is None, transforms_parts(config, parts), TrainingCost()
 
     def stage_of(phase: Phase, made_of: RunParts, fits: bool) -> PriorStage:
         """The module of one training."""
         record = {"config": dict(config), "prior": description}
-        return PriorStage(autoencoder, parts.datamodule.label_space, made_of.optimisation, record, phase, fits, effort)
+        return PriorStage(autoencoder, parts.datamodule.label_space, made_of.optimisation, record, phase, fits, cost)
 
     trains = autoencoder.tokenizer.trainable and fits and not resumes_transforms
     stage = stage_of(_tokenizer_phase(config, autoencoder, parts.datamodule), parts, fits)
     if trains:
         autoencoder.tokenizer.load_weights()
-        with effort.timed():
+        with cost.timed():
             fit(trainer, stage, parts.datamodule, config["resume"])
     if learns(autoencoder) and config["maskige"]["max_steps"]:
         stage = stage_of(TransformsPhase(**phase_settings(config)), later, fits and not trains)
@@ -80,7 +80,7 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
         log.info("stage=prior: ceiling %.4f, artefact %s", figures["val/ceiling"], config["prior"])
     if config["token_model"]["name"] != "none":
         figures |= add_token_model(config, parts, autoencoder, artefact)
-    return {**figures, **trainer.strategy.broadcast(effort.figures()), "prior": config["prior"]}
+    return {**figures, **trainer.strategy.broadcast(cost.figures()), "prior": config["prior"]}
 
 
 def _tokenizer_phase(
@@ -92,7 +92,7 @@ def _tokenizer_phase(
     if tokenizer.trainable and tokenizer.fitted:
         balance = config["stage"]["class_balance"]
         weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
-    return TokenizerPhase(**settings, class_weights=weights, windows=BoundaryWindows(**windows) if windows else None)
+    return TokenizerPhase(**settings, class_weights=weights, windows=BoundaryCrops(**windows) if windows else None)
 
 
 def transforms_parts(config: Mapping[str, Any], parts: RunParts) -> RunParts:
@@ -112,7 +112,7 @@ def fit_transforms(config: Mapping[str, Any], parts: RunParts, stage: PriorStage
         {**config, "max_steps": steps}, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip
     )
     parts.datamodule.max_steps = steps
-    with stage.effort.timed():
+    with stage.cost.timed():
         fit(trainer, stage, parts.datamodule, resume)
     return trainer
 
@@ -153,7 +153,7 @@ def _report_palette(in_class_order: Palette, palette: Palette, datamodule: Segme
     if palette is in_class_order:
         return
     before, after = (
-        blurred_third_class_rate(MaskigeTransform(arranged), islice(datamodule.label_batches("val"), REPORT_BATCHES))
+        blurred_phantom_class_rate(MaskigeTransform(arranged), islice(datamodule.label_batches("val"), REPORT_BATCHES))
         for arranged in (in_class_order, palette)
     )
     log.info("blurred boundaries read as a third class: %.4f in class order, %.4f as assigned", before, after)

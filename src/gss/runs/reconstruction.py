@@ -1,4 +1,4 @@
-"""Measures a finished stage one over a split: labels -> maskige -> tokens -> maskige -> labels, no photograph."""
+"""Measures a finished stage one over a split: labels -> maskige -> tokens -> maskige -> labels, no image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reconstructed(NamedTuple):
 
     Args:
         miou: of this label map alone, over the classes in it, in [0, 1].
-        name: the photograph's.
+        name: the image's.
         image: (3, H, W) float32 in [0, 1], which only the eye needs.
         labels: (H, W) int64 in [0, K) or 255.
         predicted_labels: (H, W) int64 in [0, K).
@@ -148,7 +148,7 @@ def _metrics(stage: PriorStage, label_space: LabelSpace) -> dict[str, Any]:
         **with_others(stage.boards, _ceiling_figures, "ceiling"),
         "boundary_f3": or_none(stage.boundary.mean()),
         "boundary_f3_per_class": {name: or_none(value) for name, value in boundary},
-        "third_class_rate": or_none(float(stage.third_class.compute())),
+        "third_class_rate": or_none(float(stage.phantom_classes.compute())),
         "vocab_size": len(counts),
         "codebook_usage": codebook_usage(counts),
         "codebook_perplexity": or_none(codebook_perplexity(counts)),

@@ -18,8 +18,8 @@ from gss.display import Section, draw_sheet
 from gss.display.colours import colour_labels
 from gss.labels import IGNORE, LabelSpace
 from gss.metrics.label_statistics import ClassStatistics, class_statistics, distances
-from gss.runs.label_prior import Drawing, LabelPrior
-from gss.token_model.sampling import shuffled_across, shuffled_within
+from gss.runs.label_generator import LabelGenerator, SamplingSettings
+from gss.token_model.sampling import permuted_across_grids, shuffled_within
 
 # FOLDED Label maps as files: PNGs of train ids with a picture of each in display colours, and label maps read for a prior.
 
@@ -82,8 +82,13 @@ COLUMNS, SHOWN = 4, 8  # of the contact sheet: maps beside each other, and maps 
 Distances = dict[str, dict[str, float]]
 
 
-def draw_samples(
-    prior: LabelPrior, datamodule: SegmentationDataModule, num: int, seed: int, drawing: Drawing, output: Path
+def write_samples(
+    prior: LabelGenerator,
+    datamodule: SegmentationDataModule,
+    num: int,
+    seed: int,
+    settings: SamplingSettings,
+    output: Path,
 ) -> Distances:
     """Draws label maps, writes `samples/`, `samples_colour/` and `samples.png`, and compares them with real ones.
 
@@ -91,14 +96,14 @@ def draw_samples(
         prior: what is drawn from.
         datamodule: the data set that it was trained on.
         num: maps to draw, at least 1.
-        seed: of the drawing.
-        drawing: how.
+        seed: of the sampling.
+        settings: how.
         output: folder, made when missing.
 
     Returns:
         Distances in [0, 1] to all validation maps, by row of the comparison (see `compared`) and kind.
     """
-    drawn = prior.labels(prior.draw(num, prior.generator(seed), drawing))
+    drawn = prior.labels(prior.sample(num, prior.generator(seed), settings))
     write_label_maps(output / "samples", [f"{number:04d}" for number in range(num)], drawn, datamodule.label_space)
     _, real = spread_label_maps(datamodule, "val", SHOWN)
     sections = [Section("drawn", list(drawn[:SHOWN])), Section("real (validation)", list(real))]
@@ -109,7 +114,7 @@ def draw_samples(
     return {name: distances(class_statistics(maps, num_classes), reference) for name, maps in rows.items()}
 
 
-def compared(prior: LabelPrior, drawn: Tensor, real: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def compared(prior: LabelGenerator, drawn: Tensor, real: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """The sets of label maps that are held against the validation maps, as many real ones as drawn ones.
 
     `real` is the floor: two sets of real maps differ too. `real, through tokens` is the least that any distribution
@@ -127,7 +132,7 @@ def compared(prior: LabelPrior, drawn: Tensor, real: Tensor, generator: torch.Ge
         "real": real,
         "real, through tokens": prior.labels(tokens),
         "drawn": drawn,
-        "control: dealt among maps": prior.labels(shuffled_across(tokens, generator)),
+        "control: dealt among maps": prior.labels(permuted_across_grids(tokens, generator)),
         "control: shuffled in each map": prior.labels(shuffled_within(tokens, generator)),
     }
 
@@ -144,14 +149,14 @@ SHOWN = 8  # maps on the contact sheet
 
 
 def write_completions(
-    prior: LabelPrior,
+    prior: LabelGenerator,
     label_space: LabelSpace,
     names: Sequence[str],
     label_maps: Tensor,
     erased: Tensor,
     draws: int,
     seed: int,
-    drawing: Drawing,
+    settings: SamplingSettings,
     output: Path,
 ) -> dict[str, float | None]:
     """Erases a region, draws it anew, and writes `completions/`, `completions_colour/` and `completions.png`.
@@ -163,15 +168,15 @@ def write_completions(
         label_maps: (N, H, W) int64 in [0, K) or 255.
         erased: (h, w) bool, the cells of the region.
         draws: completions of each map, at least 1.
-        seed: of the drawing.
-        drawing: how.
+        seed: of the sampling.
+        settings: how.
         output: folder, made when missing.
 
     Returns:
         Shares in [0, 1] of the erased pixels, see `agreement`.
     """
     generator = prior.generator(seed)
-    drawn = torch.stack([prior.complete(label_maps, erased, generator, drawing) for _ in range(draws)])
+    drawn = torch.stack([prior.complete(label_maps, erased, generator, settings) for _ in range(draws)])
     numbered = [f"{name}_{number}" for number in range(1, draws + 1) for name in names]
     write_label_maps(output / "completions", numbered, drawn.flatten(0, 1), label_space)
     hidden, through = prior.pixels(erased), prior.labels(prior.tokens(label_maps))

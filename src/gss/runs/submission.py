@@ -30,7 +30,7 @@ class SubmissionFormat:
     Args:
         label_space: whose classes are submitted.
         ids: what files store for each class.
-        entry: a label file's name within the zip, from its photograph's path.
+        entry: a label file's name within the zip, from its image's path.
         num_test: label files that the server expects for its test split.
     """
 
@@ -40,28 +40,28 @@ class SubmissionFormat:
     num_test: int
 
 
-def _cityscapes_entry(photograph: Path) -> str:
+def _cityscapes_entry(image: Path) -> str:
     """`berlin_000000_000019_labelIds.png`: the server looks for `{city}_{sequence}_{frame}*.png` in any folder."""
-    found = _CITYSCAPES.fullmatch(photograph.stem)
+    found = _CITYSCAPES.fullmatch(image.stem)
     if found is None:
         raise ValueError(
-            f"photograph '{photograph}' is not called CITY_SEQUENCE_FRAME_leftImg8bit.png, as Cityscapes' are, so the "
+            f"image '{image}' is not called CITY_SEQUENCE_FRAME_leftImg8bit.png, as Cityscapes' are, so the "
             "server would not know its labels: choose another submission, or data=cityscapes"
         )
     return f"{found[1]}_labelIds.png"
 
 
-def _ade20k_entry(photograph: Path) -> str:
-    """`ADE_test_00000001.png`: the photograph's name, with the ending png."""
-    return f"{photograph.stem}.png"
+def _ade20k_entry(image: Path) -> str:
+    """`ADE_test_00000001.png`: the image's name, with the ending png."""
+    return f"{image.stem}.png"
 
 
-def _acdc_entry(photograph: Path) -> str:
-    """`labelTrainIds/GOPR0475_frame_000247_rgb_anon.png`: the photograph's name, in the folder that is customary.
+def _acdc_entry(image: Path) -> str:
+    """`labelTrainIds/GOPR0475_frame_000247_rgb_anon.png`: the image's name, in the folder that is customary.
 
     What others upload; no description of the server's own was found to hold it against.
     """
-    return f"labelTrainIds/{photograph.stem}.png"
+    return f"labelTrainIds/{image.stem}.png"
 
 
 FORMATS = {
@@ -87,19 +87,19 @@ def submission_format(name: str, classes: Sequence[str]) -> SubmissionFormat:
     return found
 
 
-def entries(wanted: SubmissionFormat, photographs: Sequence[Path]) -> dict[Path, str]:
-    """Each photograph's entry in the zip.
+def entries(wanted: SubmissionFormat, images: Sequence[Path]) -> dict[Path, str]:
+    """Each image's entry in the zip.
 
     Raises:
-        ValueError: if a photograph has no name that the server knows, or two share one.
+        ValueError: if an image has no name that the server knows, or two share one.
     """
     named: dict[str, Path] = {}
-    for photograph in photographs:
-        name = wanted.entry(photograph)
+    for image in images:
+        name = wanted.entry(image)
         if name in named:
-            raise ValueError(f"'{named[name]}' and '{photograph}' would both be submitted as {name}: give one of them")
-        named[name] = photograph
-    return {photograph: name for name, photograph in named.items()}
+            raise ValueError(f"'{named[name]}' and '{image}' would both be submitted as {name}: give one of them")
+        named[name] = image
+    return {image: name for name, image in named.items()}
 
 
 def write_submission(
@@ -109,7 +109,7 @@ def write_submission(
 
     Args:
         wanted: the server's format.
-        labelled: entries and their train ids (H, W) uint8 in [0, K), at the photographs' sizes.
+        labelled: entries and their train ids (H, W) uint8 in [0, K), at the images' sizes.
         number: of the entries that there must be.
         target: the zip; what lies there is replaced when all is written.
     """

@@ -99,7 +99,7 @@ class Stage(L.LightningModule):
         return self.global_step * each + batch_idx % each
 
     def names(self, batch: Any) -> list[str]:
-        """What the photographs of a batch are called."""
+        """What the images of a batch are called."""
         return list(batch["name"])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

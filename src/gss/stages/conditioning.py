@@ -59,7 +59,7 @@ class ConditioningStage(Stage):
         class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
         token_weights: (V,) float32, what a cell of each token counts; None: all the same.
         thorough: whether validation also measures boundary IoU, calibration, likelihood and the detection of errors.
-        inference: how the network is shown photographs in validation; None: as they are served, whole.
+        inference: how the network is shown images in validation; None: as they are served, whole.
 
     Raises:
         ValueError: if the segmenter does not have the readout, or a loss could teach nothing.
@@ -189,7 +189,7 @@ class ConditioningStage(Stage):
         return self.log_scores(board.readout(self.readout), prefix, in_detail=True)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:
-        """What the main readout makes of the first `limit` photographs, or of a window in the middle of each."""
+        """What the main readout makes of the first `limit` images, or of a window in the middle of each."""
         image, labels = (self.inference.glance(batch[key][:limit]) for key in ("image", "labels"))
         result = self.segmenter(image, self.readout)
         autoencoder, nothing = self.segmenter.autoencoder, [None] * len(image)

@@ -29,15 +29,15 @@ def prepare_network(network: ConditioningNetwork, hardware: Mapping[str, Any]) -
     """
     if hardware.get("channels_last", False):
         network.to(memory_format=torch.channels_last)
-        network.register_forward_pre_hook(_photographs_last)
+        network.register_forward_pre_hook(_images_last)
     if hardware.get("compile", False):
         _check_compiler(hardware["accelerator"])
         for part in (network.backbone, network.fusion):
             part.compile()
 
 
-def _photographs_last(network: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Brings photographs (B, 3, H, W) into the order in which a pixel's channels lie side by side."""
+def _images_last(network: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Brings images (B, 3, H, W) into the order in which a pixel's channels lie side by side."""
     image, *others = arguments
     return image.contiguous(memory_format=torch.channels_last), *others
 

@@ -25,7 +25,7 @@ class FiniteWatch:
         self._before: tuple[list[str], Tensor] | None = None  # of the last finite step
 
     def note(self, loss: Tensor, names: Callable[[], list[str]]) -> None:
-        """Keeps the loss (a scalar) of a batch, and how to learn what its photographs are called."""
+        """Keeps the loss (a scalar) of a batch, and how to learn what its images are called."""
         self._noted.append((loss.detach().float(), names))
 
     def check(self, gradients: Mapping[str, Tensor], step: int, skips_overflow: bool) -> None:
@@ -37,7 +37,7 @@ class FiniteWatch:
             skips_overflow: whether a scaler leaves out the update by itself where gradients overflow (float16).
 
         Raises:
-            ValueError: naming the step, the photographs, the largest gradient and the remedy.
+            ValueError: naming the step, the images, the largest gradient and the remedy.
         """
         noted, self._noted = self._noted, []
         losses = torch.stack([loss for loss, _ in noted])

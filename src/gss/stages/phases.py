@@ -23,7 +23,7 @@ EVENLY = 1 / 6  # share of the windows that lie anywhere
 
 
 @dataclass(frozen=True)
-class BoundaryWindows:
+class BoundaryCrops:
     """Draws windows in proportion to the class boundaries in them, a sixth of them anywhere.
 
     Args:
@@ -77,7 +77,7 @@ class Phase(nn.Module, ABC):
     """One of the trainings of stage=prior, each a fit of its own, so that every trained weight gets a gradient.
 
     A class sets `name`, which checkpoints record, `steps_key`, the configuration's key of its length, and `generates`
-    if it knows a conditioning network, whose photographs it can then segment.
+    if it knows a conditioning network, whose images it can then segment.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Phase(nn.Module, ABC):
         """Scalars float32 by log key, the first the loss, of a batch, which has this number in the training."""
 
     def generate(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> Generation:
-        """What the conditioning network makes of photographs (B, 3, H, W) by the inverse as it is now."""
+        """What the conditioning network makes of images (B, 3, H, W) by the inverse as it is now."""
         raise NotImplementedError(f"phase={self.name} knows no conditioning network")
 
 
@@ -119,7 +119,7 @@ class TokenizerPhase(Phase):
         commitment_weight: float = 0.25,
         cross_entropy_weight: float = 0.3,
         class_weights: Tensor | None = None,
-        windows: BoundaryWindows | None = None,
+        windows: BoundaryCrops | None = None,
     ) -> None:
         super().__init__()
         self.commitment_weight, self.cross_entropy_weight = commitment_weight, cross_entropy_weight
@@ -223,16 +223,16 @@ class PredictionsPhase(TransformsPhase):
         return [autoencoder.tokenizer, autoencoder.transform, self.network]
 
     def generate(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> Generation:
-        """The network's segmentation of photographs (B, 3, H, W), at the size of their labels."""
+        """The network's segmentation of images (B, 3, H, W), at the size of their labels."""
         height, width = batch["labels"].shape[-2:]
-        return autoencoder.read(autoencoder.draw(self._prior(batch), self.readout), (height, width))
+        return autoencoder.read(autoencoder.decode_scores(self._prior(batch), self.readout), (height, width))
 
     @torch.no_grad()
     def _maskige(self, autoencoder: MaskigeAutoencoder, batch: Batch) -> Tensor:
-        return autoencoder.draw(self._prior(batch), self.readout).maskige
+        return autoencoder.decode_scores(self._prior(batch), self.readout).maskige
 
     def _prior(self, batch: Batch) -> TokenScores:
-        """What the network says of photographs (B, 3, H, W)."""
+        """What the network says of images (B, 3, H, W)."""
         output: ConditioningOutput = self.network(batch["image"])
         assert output.prior is not None
         return output.prior

@@ -17,7 +17,7 @@ from gss.display.progress import track
 from gss.labels import LabelSpace
 from gss.metrics.boundaries import BoundaryFScore
 from gss.metrics.confusion import TokenCounts, codebook_perplexity, codebook_usage
-from gss.metrics.phantom_classes import ThirdClassRate
+from gss.metrics.phantom_classes import PhantomClassRate
 from gss.metrics.scoreboard import Scoreboard
 from gss.objectives.targets import token_valid
 from gss.pipeline import MaskigeAutoencoder
@@ -28,7 +28,7 @@ from gss.stages.phases import Phase
 # FOLDED What a training costs: seconds by the wall clock, and the parameters that an optimiser moved.
 
 
-class Effort:
+class TrainingCost:
     """Adds up over the fits of a run: the dictionary of a tokenizer, its training, whatever is trained after it."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class PriorStage(Stage):
         record: plain data for the checkpoint; `prior` is the artefact's description.
         phase: what is trained; all else is frozen and stays in evaluation mode. None: nothing is.
         fits_tokenizer: whether a tokenizer that needs a fit has yet to get it.
-        effort: to which the cost is added; None: begins at nothing.
+        cost: to which the cost is added; None: begins at nothing.
     """
 
     stage_name = "prior"
@@ -91,15 +91,15 @@ class PriorStage(Stage):
         record: Mapping[str, Any],
         phase: Phase | None = None,
         fits_tokenizer: bool = False,
-        effort: Effort | None = None,
+        cost: TrainingCost | None = None,
     ) -> None:
         generates = phase is not None and phase.generates
         scored = ("ceiling", "generated") if generates else ("ceiling",)
         super().__init__(label_space, optimisation, {"phase": phase and phase.name, **record}, scored)
         self.autoencoder, self.phase, self.generates = autoencoder, phase, generates
         self.fits_tokenizer = fits_tokenizer and autoencoder.tokenizer.fitted
-        self.third_class, self.boundary = ThirdClassRate(), BoundaryFScore(label_space.num_classes)
-        self.effort = effort or Effort()
+        self.phantom_classes, self.boundary = PhantomClassRate(), BoundaryFScore(label_space.num_classes)
+        self.cost = cost or TrainingCost()
         if phase is not None:
             self._free(phase)
         self.train()  # Lightning keeps the modes that it finds
@@ -127,7 +127,7 @@ class PriorStage(Stage):
         super().setup(stage)
         if self.fits_tokenizer:
             self.fits_tokenizer = False
-            with self.effort.timed():
+            with self.cost.timed():
                 if self.trainer.is_global_zero:
                     self._fit_tokenizer()
                 self.autoencoder.tokenizer = self.trainer.strategy.broadcast(self.autoencoder.tokenizer)
@@ -147,7 +147,7 @@ class PriorStage(Stage):
 
     def on_train_start(self) -> None:
         """Counts what the optimiser is about to move."""
-        self.effort.count(self.trainer.optimizers)
+        self.cost.count(self.trainer.optimizers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The phase's loss, a scalar float32."""
@@ -180,7 +180,7 @@ class PriorStage(Stage):
     def on_validation_epoch_start(self) -> None:
         """Empties all counts."""
         super().on_validation_epoch_start()
-        self.third_class.reset()
+        self.phantom_classes.reset()
         self.boundary.reset()
         self.token_counts.reset()
 
@@ -196,7 +196,7 @@ class PriorStage(Stage):
         board.tally("ceiling").update(predicted, labels, conditions)
         if dataloader_idx == 0:
             self.token_counts.update(tokens, token_valid(labels, self.autoencoder.stride))
-            self.third_class.update(predicted, labels)
+            self.phantom_classes.update(predicted, labels)
             self.boundary.update(predicted, labels)
         if self.phase is not None and self.generates:
             generated = self.phase.generate(self.autoencoder, batch).labels
@@ -208,7 +208,7 @@ class PriorStage(Stage):
 
         Without a conditioning network the ceiling is all there is to score; else its own scores come first.
         """
-        self.log("val/third_class_rate", self.third_class.compute())
+        self.log("val/third_class_rate", self.phantom_classes.compute())
         self.log("val/boundary_f3", self.boundary.mean())
         self.log_harmonic_mean([self._log_board(board, prefix) for prefix, board in self.prefixes().items()])
         counts = self.token_counts.compute()

@@ -91,7 +91,7 @@ def shuffled_within(tokens: Tensor, generator: torch.Generator) -> Tensor:
     return flat.gather(1, order).view_as(tokens)
 
 
-def shuffled_across(tokens: Tensor, generator: torch.Generator) -> Tensor:
+def permuted_across_grids(tokens: Tensor, generator: torch.Generator) -> Tensor:
     """Each place's tokens dealt anew among the grids: (B, h, w) int64, what is likely at a place kept."""
     order = torch.rand(tokens.shape, generator=generator, device=tokens.device).argsort(0)
     return tokens.gather(0, order)

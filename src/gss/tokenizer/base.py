@@ -201,7 +201,7 @@ def check_divisible(maskige: Tensor, stride: int) -> None:
 
 # FOLDED How often training maskiges use each token of a tokenizer that is not trained on them.
 
-PRIOR_CELLS = 0.5  # added to every token, so that none is impossible
+PSEUDO_COUNT = 0.5  # added to every token, so that none is impossible
 
 
 def count_tokens(
@@ -225,7 +225,7 @@ def count_tokens(
     Returns:
         counts (V,) float32 on that device.
     """
-    counts, done = torch.full((tokenizer.vocab_size,), PRIOR_CELLS, device=ignore_colour.device), 0
+    counts, done = torch.full((tokenizer.vocab_size,), PSEUDO_COUNT, device=ignore_colour.device), 0
     for maskige in maskiges:
         kept = maskige[: num_pictures - done].to(ignore_colour)
         labelled = (kept - ignore_colour[:, None, None]).abs().amax(1) > 1e-4

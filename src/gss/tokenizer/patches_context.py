@@ -57,7 +57,7 @@ class ContextDictionary(PatchDictionary):
     """Tokens are those of the dictionary; a small network corrects what they decode to by what lies around.
 
     The dictionary is fitted first and stays as it is; then the network is trained on labels. Tokens keep their meaning,
-    so that they are no harder to predict from a photograph.
+    so that they are no harder to predict from an image.
 
     Args:
         hidden: width of the network.

@@ -1,3 +1,3 @@
-"""A split decoded once: photographs and train ids as plain bytes in shards, which training maps into memory."""
+"""A split decoded once: images and train ids as plain bytes in shards, which training maps into memory."""
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Entry:
-    """One pair: its name, the (H, W) of its photograph, where its bytes begin in the shard, and its source files."""
+    """One pair: its name, the (H, W) of its image, where its bytes begin in the shard, and its source files."""
 
     name: str
     height: int

@@ -1,4 +1,4 @@
-"""CachedSplit: the photographs and labels of a cached split, as views of the shards; nothing is copied or decoded."""
+"""CachedSplit: the images and labels of a cached split, as views of the shards; nothing is copied or decoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAPPED = 256  # shards at a time: each holds a file open, of which many systems
 
 
 class CachedSplit:
-    """Photographs and labels by index. A cut of a view reads from the disk what the cut covers and no more.
+    """Images and labels by index. A cut of a view reads from the disk what the cut covers and no more.
 
     Where things lie is kept in a few arrays, not in objects per pair, which worker processes would copy by looking at
     them. Shards are mapped at first use, by each process for itself, so a data set with a cache can be pickled.
@@ -74,7 +74,7 @@ class CachedSplit:
         return len(self._order)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Give views of a photograph, (H, W, 3) uint8 RGB, and its labels, (H, W) uint8 in [0, K) or 255."""
+        """Give views of an image, (H, W, 3) uint8 RGB, and its labels, (H, W) uint8 in [0, K) or 255."""
         place = self._order[index]
         raw, start = self._raw(int(self._shards[place])), int(self._offsets[place])
         height, width = map(int, self._sizes[place])

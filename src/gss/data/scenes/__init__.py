@@ -1,4 +1,4 @@
-"""Drawn street scenes: photographs with exact labels from a seed, for demo, tests and the README."""
+"""Drawn street scenes: images with exact labels from a seed, for demo, tests and the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Canvas: a pinhole camera that paints world-space shapes into a photograph and its label ids at once."""
+"""Canvas: a pinhole camera that paints world-space shapes into an image and its label ids at once."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def draw_scene(seed: int, number: int, size: tuple[int, int]) -> tuple[NDArray[n
         size: (H, W) of the result, pixels.
 
     Returns:
-        The photograph (H, W, 3) uint8 RGB, and its Cityscapes label ids (H, W) uint8.
+        The image (H, W, 3) uint8 RGB, and its Cityscapes label ids (H, W) uint8.
     """
     rng = np.random.default_rng([seed, number])
     canvas, cover = _set_up(rng, size)
@@ -73,7 +73,7 @@ def _paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
 def _develop(
     canvas: Canvas, rng: np.random.Generator, size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Turn the canvas into a photograph (average, vignette, exposure, sensor noise) and label ids (nearest).
+    """Turn the canvas into an image (average, vignette, exposure, sensor noise) and label ids (nearest).
 
     The canvas has twice the `size` (H, W); the results are (H, W, 3) uint8 RGB and (H, W) uint8 Cityscapes ids.
     """
@@ -83,6 +83,6 @@ def _develop(
     vignette = 1 - 0.07 * (rows**2 + columns**2)
     exposure = rng.uniform(0.98, 1.22) * rng.normal(1, 0.015, 3)
     grain = rng.normal(0, rng.uniform(2, 5), (height, width, 1)) + rng.normal(0, 1.5, (height, width, 3))
-    photograph = np.clip(image * vignette[..., None] * exposure + grain, 0, 255).astype(np.uint8)
+    image = np.clip(image * vignette[..., None] * exposure + grain, 0, 255).astype(np.uint8)
     middle = slice(_OVERSAMPLING // 2, None, _OVERSAMPLING)
-    return photograph, np.ascontiguousarray(canvas.ids[middle, middle])
+    return image, np.ascontiguousarray(canvas.ids[middle, middle])

@@ -18,12 +18,12 @@ from gss.callbacks.averaging import AveragedWeights
 from gss.callbacks.learning_rate import LearningRate
 from gss.callbacks.progress import StepProgress
 from gss.data.datamodule import SegmentationDataModule
-from gss.data.dataset import Draw, EvaluationShard, TrainingDraws
+from gss.data.dataset import EvaluationShard, SampleRequest, TrainingSampler
 from gss.display.progress import track
 from gss.pipeline import MaskigeAutoencoder
-from gss.runs.label_prior import encode_map
+from gss.runs.label_generator import encode_map
 from gss.runs.training import RunParts, build_trainer, fit_or_stop
-from gss.stages.token_prior import TokenBatch, TokenPriorStage
+from gss.stages.token_model import TokenBatch, TokenModelStage
 from gss.token_model import build_token_model
 
 NETWORK = ("name", "width", "depth", "heads", "dropout")
@@ -41,9 +41,9 @@ class TokenGrids(Dataset[TokenBatch]):
         """Count the grids."""
         return len(self.tokens)
 
-    def __getitem__(self, request: Draw | int) -> TokenBatch:
+    def __getitem__(self, request: SampleRequest | int) -> TokenBatch:
         """One grid (h, w) and its number."""
-        index = request.index if isinstance(request, Draw) else request
+        index = request.index if isinstance(request, SampleRequest) else request
         return TokenBatch(tokens=self.tokens[index], number=torch.tensor(index))
 
 
@@ -52,7 +52,7 @@ def add_token_model(
 ) -> dict[str, float]:
     """Trains `config["token_model"]` on a finished autoencoder, which stays as it is, and saves both as one artefact.
 
-    Training maps are seen whole, as stage=prior measures them, and mirrored too where photographs are mirrored.
+    Training maps are seen whole, as stage=prior measures them, and mirrored too where images are mirrored.
 
     Args:
         config: the resolved configuration as plain data.
@@ -74,7 +74,7 @@ def add_token_model(
     model = build_token_model(**network)
     model.start_from(autoencoder.code_class_probs().flatten(1), train)
     record = {"config": dict(config), "prior": artefact.description}
-    stage = TokenPriorStage(model, parts.datamodule.label_space, parts.optimisation, record, config["seed"])
+    stage = TokenModelStage(model, parts.datamodule.label_space, parts.optimisation, record, config["seed"])
     loaders = _loaders(train, val, settings, config["seed"], trainer)
     fit_or_stop(trainer, stage, train_dataloaders=loaders[0], val_dataloaders=loaders[1])
     (figures,) = trainer.validate(stage, loaders[1], verbose=False)
@@ -124,7 +124,7 @@ def _loaders(
     """This process's share of the training's steps, and of the validation grids, each (N, h, w) int64."""
     rank, world_size, batch_size = trainer.global_rank, trainer.world_size, settings["batch_size"]
     batches = settings["max_steps"] * trainer.accumulate_grad_batches
-    draws = TrainingDraws(len(train), batch_size, batches, seed, rank=rank, world_size=world_size)
+    draws = TrainingSampler(len(train), batch_size, batches, seed, rank=rank, world_size=world_size)
     shard = EvaluationShard(len(val), rank, world_size)
     return (
         DataLoader(TokenGrids(train), batch_size, sampler=draws),

@@ -22,7 +22,7 @@ class TokenBatch(TypedDict):
     number: Tensor
 
 
-class TokenPriorStage(Stage):
+class TokenModelStage(Stage):
     """Trains a token model by cross-entropy on tokens that it does not see (MaskGIT, equation 1).
 
     Args:

@@ -55,7 +55,7 @@ AT_A_TIME = 8  # grids: bounds the memory of V scores per cell
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SamplingSettings:
     """How token grids are drawn: `steps`, `temperature` and `randomness` of `fill_in`."""
 
     steps: int = 24
@@ -64,7 +64,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class LabelPrior:
+class LabelGenerator:
     """Stage one with a token model, on one device and in evaluation mode.
 
     Args:
@@ -82,7 +82,7 @@ class LabelPrior:
     data: dict[str, Any]
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> LabelPrior:
+    def load(cls, path: str | Path, device: str = "cpu") -> LabelGenerator:
         """Reads a stage-one artefact.
 
         Raises:
@@ -124,14 +124,14 @@ class LabelPrior:
         """Random numbers for `draw`."""
         return torch.Generator(self.device).manual_seed(seed)
 
-    def draw(self, num: int, generator: torch.Generator, drawing: Drawing) -> Tensor:
+    def sample(self, num: int, generator: torch.Generator, settings: SamplingSettings) -> Tensor:
         """Tokens (num, h, w) int64 in [0, V] of new label maps."""
         unknown = torch.full((num, *self.model.grid), self.model.mask_token, device=self.device)
-        return self.fill_in(unknown, generator, drawing)
+        return self.fill_in(unknown, generator, settings)
 
-    def fill_in(self, tokens: Tensor, generator: torch.Generator, drawing: Drawing) -> Tensor:
+    def fill_in(self, tokens: Tensor, generator: torch.Generator, settings: SamplingSettings) -> Tensor:
         """Draws the tokens that are the model's `mask_token` in (B, h, w) int64; the others stay."""
-        settings = (drawing.steps, drawing.temperature, drawing.randomness)
+        how = (settings.steps, settings.temperature, settings.randomness)
         parts = [fill_in(self.model, part, generator, *settings) for part in tokens.split(AT_A_TIME)]
         return torch.cat(parts)
 
@@ -159,7 +159,9 @@ class LabelPrior:
         cells[int(top * height) : math.ceil(bottom * height), int(left * width) : math.ceil(right * width)] = True
         return cells
 
-    def complete(self, labels: Tensor, erased: Tensor, generator: torch.Generator, drawing: Drawing) -> Tensor:
+    def complete(
+        self, labels: Tensor, erased: Tensor, generator: torch.Generator, settings: SamplingSettings
+    ) -> Tensor:
         """Draws what label maps could hold where they were erased.
 
         Erased pixels are ignored ones to the tokenizer too, so nothing of them is seen.
@@ -168,14 +170,14 @@ class LabelPrior:
             labels: (B, H, W) int64 in [0, K) or 255.
             erased: (h, w) bool, from `erased`.
             generator: of all random numbers.
-            drawing: how.
+            settings: how.
 
         Returns:
             Labels (B, H, W) int64: as given outside the erased cells, in [0, K) or 255 inside.
         """
         hidden = self.pixels(erased)
         tokens = self.tokens(labels.masked_fill(hidden, IGNORE)).masked_fill(erased, self.model.mask_token)
-        return torch.where(hidden, self.labels(self.fill_in(tokens, generator, drawing)), labels)
+        return torch.where(hidden, self.labels(self.fill_in(tokens, generator, settings)), labels)
 
     def pixels(self, cells: Tensor) -> Tensor:
         """The pixels (H, W) bool, on the CPU, of cells (h, w) bool."""
