@@ -88,12 +88,12 @@ def overlay(
     """
     if not 0.0 <= opacity <= 1.0:
         raise ValueError(f"an overlay's opacity lies in 0 to 1, got {opacity}; mend opacity")
-    image, ids = to_pixels(image), to_array(labels)
-    if image.shape[:2] != ids.shape:
+    pixels, ids = to_pixels(image), to_array(labels)
+    if pixels.shape[:2] != ids.shape:
         raise ValueError(
-            f"image and labels differ in size, {image.shape[:2]} and {ids.shape} (H, W); "
+            f"image and labels differ in size, {pixels.shape[:2]} and {ids.shape} (H, W); "
             "bring the labels to the image's size by nearest neighbour"
         )
     weight = np.where(ids == IGNORE, 0.0, opacity)[..., None]
-    mixed = (1.0 - weight) * image + weight * colour_labels(ids, label_space)
+    mixed = (1.0 - weight) * pixels + weight * colour_labels(ids, label_space)
     return np.asarray(np.rint(mixed), dtype=np.uint8)
