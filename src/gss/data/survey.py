@@ -58,14 +58,14 @@ class Survey:
     def to_dict(self) -> dict[str, Any]:
         """Give all of it in plain containers for JSON."""
         return {
-            "images": self.images.total(),
+            "photographs": self.images.total(),
             "labels": self.labels.total(),
             "conditions": {
-                name: {"images": count, "labels": self.labels[name]}
+                name: {"photographs": count, "labels": self.labels[name]}
                 for name, count in sorted(self.images.items())
                 if name
             },
-            "sizes": [{"height": h, "width": w, "images": n} for (h, w), n in self.sizes.most_common()],
+            "sizes": [{"height": h, "width": w, "photographs": n} for (h, w), n in self.sizes.most_common()],
             "ids": [
                 {"id": raw, "stands_for": self._name(train), "pixels": count, "share": count / self.pixels.total()}
                 for (raw, train), count in sorted(self.pixels.items(), key=lambda item: item[0][0])
