@@ -1,7 +1,7 @@
-"""The house rules: which room may know which, and how a module looks. Sources are parsed, never imported.
+"""The house rules: which folder may know which, and how a module looks. Sources are parsed, never imported.
 
-Start with the two tables. A new module that belongs to no room fails, so the table stays the map of the
-house; docs/architecture.md says the same in words.
+Start with the table. A room is a folder of `src/gss`, or a file beside the folders, and its row says whom it may know;
+docs/architecture.md says the same in words.
 """
 
 from __future__ import annotations
@@ -11,80 +11,55 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-MAX_MODULE_LINES = 300
+MAX_MODULE_LINES = 400
+MEDIAN_MODULE_LINES = (100, 180)
 MAX_FUNCTION_LINES = 60
+MAX_ROOT_FILES, MAX_ROOT_FOLDERS, MIN_FOLDER_FILES = 12, 14, 3
 JUNK_NAMES = {"util", "utils", "helper", "helpers", "misc", "common"}
 
-
-class Room(NamedTuple):
-    """Modules below `gss` (a package stands for all it holds), and the rooms that they may import from."""
-
-    modules: str
-    may_know: str
-
-
-ROOMS = {
-    # the way of the data: each room knows only rooms above it
-    "labels": Room("labels", ""),
-    "data": Room("data", "labels"),
-    "window_attention": Room("window_attention", ""),
-    "maskige": Room("maskige", "labels window_attention"),  # maskige, tokenizer and networks do not meet:
-    "tensor_file": Room("tensor_file", ""),
-    "published": Room("conversion.published", ""),  # where others' weights are found, as error messages say it
-    "tokenizer": Room(
-        "tokenizer", "labels tensor_file published"
-    ),  # measures, pipeline and assembly bring them together
-    "networks": Room("networks", "labels window_attention"),
-    "token_model": Room("token_model", ""),  # numbers in, numbers out: it knows neither classes nor pictures
-    "measures": Room(
-        "targets posteriors divergence balance losses metrics neighbourhood boundaries boundary_iou conditions "
-        "exact_sums calibration proper_scores error_detection scoreboard third_class class_statistics windows "
-        "inference",
-        "labels maskige tokenizer networks",
-    ),
-    "pipeline": Room("pipeline transform_learning label_loss", "labels maskige tokenizer networks measures"),
-    "artefact": Room("artefact", "labels tensor_file"),
-    "assembly": Room(
-        "assembly head_assembly registry vocabulary_selection tokenizer_source inverse_exchange",
-        "labels maskige tokenizer networks measures pipeline artefact",
-    ),
-    "stages": Room(
-        "stages", "labels maskige tokenizer networks token_model measures pipeline artefact assembly display"
-    ),
-    # what is shown to people
-    "display": Room("panels tables progress overlay", "labels"),
-    "callbacks": Room("callbacks", "labels display"),
-    "conversion": Room("conversion", "tokenizer tensor_file published"),  # published weights -> safetensors
-    # where everything meets: what a command does; how it starts (light: --help must be instant); the commands
-    "runs": Room(
-        "stages.run stages.prior_run stages.predictions_run stages.training stages.evaluation stages.reconstruction "
-        "stages.pictures stages.token_run stage_one checkpoints prediction submission label_prior token_grids "
-        "label_files samples completions",
-        "labels data maskige tokenizer networks token_model measures pipeline artefact assembly stages display "
-        "callbacks",
-    ),
-    "configuration": Room("configuration overrides command_line sweep_table", ""),
-    "entries": Room(
-        "train evaluate predict sample convert data.__main__ data_verification data_caching",
-        "labels data display runs configuration conversion published",
-    ),
+SHARED = "labels registry atomic_files tensor_file window_attention"  # one idea each, for several rooms
+METHOD = "maskige tokenizer networks pipeline"
+ROOMS = {  # a room, and the rooms that it may import from beside itself
+    "labels": "",
+    "registry": "",
+    "atomic_files": "",
+    "tensor_file": "atomic_files",
+    "window_attention": "",
+    "data": "labels registry atomic_files",
+    "maskige": "labels registry window_attention",  # maskige, tokenizer, networks and token_model do not meet:
+    "tokenizer": "labels registry tensor_file",  # the pipeline brings them together
+    "networks": "labels registry window_attention",
+    "token_model": "registry",  # numbers in, numbers out: it knows neither classes nor pictures
+    "display": "labels",
+    "pipeline": "labels maskige tokenizer networks",
+    "inference": "registry",
+    "metrics": "labels maskige inference",
+    "objectives": f"labels registry {METHOD}",
+    "assembly": f"{SHARED} {METHOD} inference objectives",
+    "stages": f"{SHARED} {METHOD} token_model inference metrics objectives assembly display",
+    "callbacks": "labels display",
+    "runs": f"{SHARED} {METHOD} data token_model display inference metrics objectives assembly stages callbacks",
+    "cli": "registry atomic_files",
+    "commands": f"{SHARED} data tokenizer display assembly runs cli",
 }
+COMMANDS = "train evaluate predict sample convert data.__main__ runs.data_verification runs.data_caching"
 
-HYDRA = f"{ROOMS['configuration'].modules} {ROOMS['entries'].modules}"
+LIGHTNING = f"stages runs callbacks data.datamodule {COMMANDS}"
 OUTSIDE = {  # a package that not everybody may know -> the modules below `gss` that may
-    "hydra": HYDRA,
-    "omegaconf": HYDRA,
-    "lightning": f"stages data.datamodule callbacks {ROOMS['entries'].modules}",
+    "hydra": f"cli {COMMANDS}",
+    "omegaconf": f"cli {COMMANDS}",
+    "lightning": LIGHTNING,
     "pytorch_lightning": "",  # the old name of lightning
     "albumentations": "data",
     "timm": "networks window_attention",
     "vector_quantize_pytorch": "tokenizer",
-    "diffusers": "tokenizer.diffusers_network",
+    "diffusers": "tokenizer.diffusers",
     "wandb": "",  # a logger is spoken to through Lightning's interface
     "tensorboard": "",
     "torch.utils.tensorboard": "",
@@ -143,23 +118,22 @@ def inner_imports(module: Module, house: House) -> Iterator[tuple[int, str]]:
             yield line, name
 
 
-def room_of(name: str) -> str | None:
-    """The room whose row names a module most closely; None when the table does not know it."""
-    places = [(place, room) for room, row in ROOMS.items() for place in row.modules.split()]
-    found = [(len(place), room) for place, room in places if lies_in(name.removeprefix("gss."), place)]
-    return max(found)[1] if found else None
+def room_of(name: str) -> str:
+    """The room of a module by its dotted name; that of the package itself is empty."""
+    inner = name.removeprefix("gss").removeprefix(".")
+    return "commands" if lies_in(inner, COMMANDS) else inner.partition(".")[0]
 
 
-def every_module_has_a_room(house: House) -> Iterator[str]:
+def every_room_stands_in_the_table(house: House) -> Iterator[str]:
     for module in house.values():
-        if module.name != "gss" and room_of(module.name) is None:
-            yield f"{module.path}: belongs to no room of the table"
+        if (room := room_of(module.name)) and room not in ROOMS:
+            yield f"{module.path}: the room {room} has no row in the table"
 
 
 def imports_point_one_way(house: House) -> Iterator[str]:
     for module in house.values():
         room = room_of(module.name)
-        allowed = f"{room} {ROOMS[room].may_know}".split() if room else []
+        allowed = {room, *ROOMS.get(room, "").split()}
         for line, name in inner_imports(module, house):
             if room_of(name) not in allowed:
                 yield f"{module.path}:{line}: {room or module.name} may not know {name}"
@@ -185,6 +159,27 @@ def modules_are_short(house: House) -> Iterator[str]:
     for module in house.values():
         if (lines := len(module.text.splitlines())) > MAX_MODULE_LINES:
             yield f"{module.path}: {lines} lines, at most {MAX_MODULE_LINES}"
+
+
+def modules_have_a_middling_length(house: House) -> Iterator[str]:
+    lengths = [len(module.text.splitlines()) for module in house.values() if module.text.strip()]
+    lowest, highest = MEDIAN_MODULE_LINES
+    if len(lengths) >= lowest and not lowest <= median(lengths) <= highest:
+        yield f"the median of {len(lengths)} modules is {median(lengths)} lines, not {lowest} to {highest}"
+
+
+def rooms_are_few_and_filled(house: House) -> Iterator[str]:
+    files = [module.path for module in house.values() if module.path.count("/") == 1]
+    inside = [module.path.split("/") for module in house.values() if module.path.count("/") > 1]
+    folders = sorted({parts[1] for parts in inside})
+    if len(files) > MAX_ROOT_FILES:
+        yield f"{len(files)} files beside the folders, at most {MAX_ROOT_FILES}"
+    if len(folders) > MAX_ROOT_FOLDERS:
+        yield f"{len(folders)} folders, at most {MAX_ROOT_FOLDERS}"
+    for folder in folders:
+        held = [parts[-1] for parts in inside if parts[1] == folder]
+        if len(held) < MIN_FOLDER_FILES or f"gss.{folder}" not in house:
+            yield f"{folder}: a folder holds at least {MIN_FOLDER_FILES} files, one of them its __init__.py"
 
 
 def functions_are_short(house: House) -> Iterator[str]:
@@ -232,11 +227,13 @@ def junk_names(paths: list[str]) -> list[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    every_module_has_a_room,
+    every_room_stands_in_the_table,
     imports_point_one_way,
     outside_packages_stay_in_their_rooms,
     imports_have_no_cycle,
     modules_are_short,
+    modules_have_a_middling_length,
+    rooms_are_few_and_filled,
     functions_are_short,
     public_names_are_documented,
     functions_are_annotated,
@@ -259,51 +256,66 @@ def test_no_file_is_named_after_nothing() -> None:
     assert junk_names(["a/utils.py", "common/a.py", "a/misconduct.py"]) == ["a/utils.py", "common/a.py"]
 
 
-@pytest.mark.parametrize("row", ROOMS.values(), ids=ROOMS)
-def test_the_table_names_only_rooms_that_exist(row: Room) -> None:
-    assert {f"gss.{place}" for place in row.modules.split()} <= set(HOUSE)
-    assert set(row.may_know.split()) <= set(ROOMS)
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_table_names_only_rooms_that_exist(room: str) -> None:
+    assert room == "commands" or f"gss.{room}" in HOUSE
+    assert set(ROOMS[room].split()) <= set(ROOMS)
 
 
-@pytest.mark.parametrize("place", [place for row in ROOMS.values() for place in row.modules.split()])
-def test_the_map_for_readers_shows_every_place(place: str) -> None:
-    assert re.search(rf"\b{place.replace('.', '/')}\b", (REPOSITORY / "docs" / "architecture.md").read_text())
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "commands"])
+def test_the_map_for_readers_shows_every_room(room: str) -> None:
+    assert re.search(rf"\b{room}\b", (REPOSITORY / "docs" / "architecture.md").read_text())
+
+
+@pytest.mark.parametrize("folder", sorted({name for name in HOUSE if HOUSE[name].path.endswith("/__init__.py")}))
+def test_every_folder_says_what_may_enter_it(folder: str) -> None:
+    if folder.count(".") == 1:
+        assert "belongs here" in str(ast.get_docstring(HOUSE[folder].tree))
 
 
 SOUND = {
     "gss/__init__.py": '"""Package."""',
     "gss/labels.py": '"""Labels."""\ndef size(of: list[str]) -> int:\n    """Count."""\n    return len(of)',
     "gss/data/__init__.py": '"""Data."""',
+    "gss/data/folder.py": '"""A data set."""',
     "gss/data/datamodule.py": '"""Loaders."""\nimport lightning\nfrom ..labels import size',
-    "gss/stages/__init__.py": '"""Stages."""\nfrom gss import labels',
-    "gss/stages/run.py": '"""Meet."""\nfrom gss.data import datamodule',
-    "gss/train.py": '"""Entry."""\nimport hydra\nfrom gss.stages import run',
+    "gss/runs/__init__.py": '"""Runs."""\nfrom gss import labels',
+    "gss/runs/run.py": '"""Meet."""\nfrom gss.data import datamodule',
+    "gss/runs/training.py": '"""Train."""',
+    "gss/train.py": '"""Entry."""\nimport hydra\nfrom gss.runs import run',
 }
 
 OFFENCES: list[tuple[Rule, str, str, str]] = [  # rule, path, the source put there, what the complaint names
-    (every_module_has_a_room, "attic.py", '"""A."""', "gss/attic.py"),
+    (every_room_stands_in_the_table, "attic.py", '"""A."""', "the room attic"),
     (imports_point_one_way, "labels.py", "from gss.train import main", "labels may not know gss.train"),
     (imports_point_one_way, "maskige.py", "from . import data", "maskige may not know gss.data"),
-    (
-        imports_point_one_way,
-        "data/a.py",
-        "def f():\n    from ..stages import x",
-        "data may not know gss.stages",
-    ),
-    (imports_point_one_way, "stages/base.py", "import gss.data.datamodule", "stages may not know gss.data"),
+    (imports_point_one_way, "data/a.py", "def f():\n    from ..runs import x", "data may not know gss.runs"),
+    (imports_point_one_way, "data/a.py", "import gss.runs.run", "data may not know gss.runs.run"),
     (imports_point_one_way, "__init__.py", "from .labels import size", "gss may not know gss.labels"),
-    (outside_packages_stay_in_their_rooms, "stages/a.py", "from omegaconf import DictConfig", "omegaconf"),
+    (outside_packages_stay_in_their_rooms, "runs/a.py", "from omegaconf import DictConfig", "omegaconf"),
     (outside_packages_stay_in_their_rooms, "data/a.py", "import lightning.pytorch as L", "lightning"),
     (outside_packages_stay_in_their_rooms, "train.py", "import_module('wandb')", "wandb"),
     (outside_packages_stay_in_their_rooms, "train.py", "from torch.utils import tensorboard", "tensorboard"),
     (imports_have_no_cycle, "labels.py", "from gss.data import datamodule", "gss.labels"),
-    (modules_are_short, "labels.py", "\n" * 301, "301 lines"),
+    (modules_are_short, "labels.py", "\n" * 401, "401 lines"),
+    (rooms_are_few_and_filled, "attic/a.py", '"""A."""', "attic: a folder holds at least 3 files"),
     (functions_are_short, "labels.py", "def f():\n" + "    pass\n" * 60, "f has 61 lines"),
     (public_names_are_documented, "labels.py", "", "the module has no docstring"),
     (public_names_are_documented, "labels.py", '"""L."""\nclass A: pass', "A has no docstring"),
     (functions_are_annotated, "labels.py", "def f(a: int, *b) -> int: ...", "leaves b without"),
     (functions_are_annotated, "labels.py", "class A:\n    def f(self): ...", "leaves return without"),
 ]
+
+CROWDS: list[tuple[Rule, dict[str, str], str]] = [  # rule, many files, what the complaint names
+    (rooms_are_few_and_filled, {f"gss/a{n}.py": "" for n in range(13)}, "files beside the folders, at most 12"),
+    (rooms_are_few_and_filled, {f"gss/a{n}/b.py": "" for n in range(13)}, "15 folders, at most 14"),
+    (modules_have_a_middling_length, {f"gss/data/a{n}.py": "\n" * 20 + "a = 1" for n in range(120)}, "21 lines"),
+]
+
+
+@pytest.mark.parametrize(("rule", "files", "named"), CROWDS)
+def test_a_crowd_is_noticed(rule: Rule, files: dict[str, str], named: str) -> None:
+    assert any(named in complaint for complaint in rule(parse({**SOUND, **files})))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

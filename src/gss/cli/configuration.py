@@ -23,7 +23,7 @@ ALLOWED_TARGETS = (
 
 def config_dir() -> Path:
     """The folder `conf/`: inside the installed package, or beside `src/` in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]  # src/gss
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
 

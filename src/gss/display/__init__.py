@@ -1,4 +1,7 @@
-"""Panels: all pictures of some images side by side, so that one sees what was learned."""
+"""What people look at: panels of pictures, contact sheets, legends, tables and progress.
+
+What belongs here: from tensors and figures to pictures and text; nothing that is trained, measured or read from disk.
+"""
 
 from __future__ import annotations
 

@@ -131,7 +131,10 @@ class LabelGenerator:
 
     def fill_in(self, tokens: Tensor, generator: torch.Generator, settings: SamplingSettings) -> Tensor:
         """Draws the tokens that are the model's `mask_token` in (B, h, w) int64; the others stay."""
-        parts = [fill_in(self.model, part, generator, settings.steps, settings.temperature, settings.randomness) for part in tokens.split(AT_A_TIME)]
+        parts = [
+            fill_in(self.model, part, generator, settings.steps, settings.temperature, settings.randomness)
+            for part in tokens.split(AT_A_TIME)
+        ]
         return torch.cat(parts)
 
     def tokens(self, labels: Tensor) -> Tensor:

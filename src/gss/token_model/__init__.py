@@ -1,4 +1,7 @@
-"""The optional half of stage one that generates: a distribution over token grids, p(z), and draws from it."""
+"""The optional half of stage one that generates: a distribution over token grids, p(z), and samples from it.
+
+What belongs here: p(z), numbers in and numbers out; it knows neither classes nor pictures.
+"""
 
 from __future__ import annotations
 
