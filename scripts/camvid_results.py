@@ -117,7 +117,7 @@ def measure_seconds(folder: Path, repeats: int = 25) -> dict[str, float]:
     with torch.inference_mode():
         for readout in trained.segmenter.readouts * (repeats + 3):  # in turns, so that they meet the same machine
             start = time.perf_counter()
-            _ = trained.segmenter(image, readout).labels
+            _ = trained.segmenter(image, readout).labels()
             times.setdefault(readout, []).append(time.perf_counter() - start)
     return {readout: statistics.median(values[3:]) for readout, values in times.items()}
 

@@ -77,7 +77,7 @@ def train(generator: GenerativeSegmenter, images: Tensor, labels: Tensor, steps:
 
 
 def _labels(segmenter: GenerativeSegmenter, image: Tensor, readout: str) -> Tensor:
-    labels: Tensor = segmenter(image, readout).labels
+    labels: Tensor = segmenter(image, readout).labels()
     return labels
 
 
@@ -87,8 +87,8 @@ def _assert_alike(generator: GenerativeSegmenter, twin: GenerativeSegmenter, ima
     twin.network.load_state_dict({name: weights[name] for name in weights if not name.startswith("token_head.")})
     scores, twin_scores = (s.network(image).class_scores for s in (generator, twin))
     assert torch.equal(scores, twin_scores), "generator and twin are not the same network but for the token head"
-    expected = twin(image, PIXEL_READOUT).class_probs
+    expected = twin(image, PIXEL_READOUT).class_probs()
     for readout in GENERATIVE_READOUTS:
-        class_probs = generator(image, readout).class_probs
+        class_probs = generator(image, readout).class_probs()
         assert class_probs.shape == expected.shape, f"{readout} gives {class_probs.shape}"
         torch.testing.assert_close(class_probs.sum(1), expected.sum(1))

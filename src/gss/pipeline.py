@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
-from typing import TypeVar
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -24,39 +24,100 @@ from gss.tokenizer.base import CellClasses, Decoded, Tokenizer
 GENERATIVE_READOUTS = ("argmax", "expected")
 PIXEL_READOUT = "pixel"
 
-Made = TypeVar("Made")
+
+class Generation(ABC):
+    """A segmentation of images; each of its three sides is computed when asked for, and costs nothing if it is not."""
+
+    @abstractmethod
+    def class_probs(self) -> Tensor:
+        """(B, K, H, W) float32, sums to 1 over K."""
+
+    @abstractmethod
+    def maskige(self) -> Tensor | None:
+        """(B, 3, scale * H, scale * W) float32 in [0, 1] as generated; None for the pixel readout."""
+
+    def labels(self) -> Tensor:
+        """Likeliest class of each pixel: (B, H, W) int64 in [0, K)."""
+        return self.class_probs().max(dim=1).indices  # several times faster than argmax on this layout
 
 
 @dataclass(frozen=True)
-class Generation:
-    """A segmentation of an image, of which each part is made when it is first asked for.
+class PixelGeneration(Generation):
+    """What the pixel head says: pixel_logits (B, K, H, W) float."""
 
-    Args:
-        weigh: gives class_probs.
-        show: gives the maskige; None for the pixel readout.
-        name: gives the labels where that costs less than class_probs; None: it does not.
-    """
+    pixel_logits: Tensor
 
-    weigh: Callable[[], Tensor]
-    show: Callable[[], Tensor] | None
-    name: Callable[[], Tensor] | None = None
-
-    @cached_property
     def class_probs(self) -> Tensor:
         """(B, K, H, W) float32, sums to 1 over K."""
-        return self.weigh()
+        return self.pixel_logits.float().softmax(dim=1)
 
-    @cached_property
-    def maskige(self) -> Tensor | None:
-        """(B, 3, scale * H, scale * W) float32 in [0, 1] as generated; None for the pixel readout."""
-        return None if self.show is None else self.show()
+    def maskige(self) -> None:
+        """None: no maskige is generated."""
 
-    @cached_property
     def labels(self) -> Tensor:
-        """Likeliest class of each pixel: (B, H, W) int64 in [0, K)."""
-        if self.name is not None and "class_probs" not in vars(self):
-            return self.name()
-        return self.class_probs.max(dim=1).indices  # several times faster than argmax on this layout
+        """(B, H, W) int64 in [0, K)."""
+        return self.pixel_logits.max(dim=1).indices
+
+
+@dataclass(frozen=True)
+class DecodedGeneration(Generation):
+    """A decoded maskige that has been read.
+
+    Args:
+        decoded: of whole cells.
+        read: class_probs (B, K, H, W) float32, cut to the size that is wanted.
+        scale: maskige pixels per image pixel, along each side.
+    """
+
+    decoded: Decoded
+    read: Tensor
+    scale: int
+
+    def class_probs(self) -> Tensor:
+        """(B, K, H, W) float32, sums to 1 over K."""
+        return self.read
+
+    def maskige(self) -> Tensor:
+        """The part (B, 3, scale * H, scale * W) float32 in [0, 1] that is not padding."""
+        height, width = self.read.shape[-2:]
+        return self.decoded.maskige[..., : height * self.scale, : width * self.scale]
+
+
+@dataclass(frozen=True)
+class TokenGeneration(Generation):
+    """What the scores of tokens generate, decoded once, and not at all for labels that can be had without.
+
+    Args:
+        autoencoder: decodes.
+        prior: scores of (B, h, w) cells.
+        readout: argmax or expected.
+        size: (H, W).
+    """
+
+    autoencoder: MaskigeAutoencoder
+    prior: TokenScores
+    readout: str
+    size: tuple[int, int]
+
+    @cached_property
+    def decoded(self) -> DecodedGeneration:
+        """The maskige and what it says."""
+        return self.autoencoder.read(self.autoencoder.decode_scores(self.prior, self.readout), self.size)
+
+    def class_probs(self) -> Tensor:
+        """(B, K, H, W) float32, sums to 1 over K."""
+        return self.decoded.class_probs()
+
+    def maskige(self) -> Tensor:
+        """(B, 3, scale * H, scale * W) float32 in [0, 1]."""
+        return self.decoded.maskige()
+
+    def labels(self) -> Tensor:
+        """(B, H, W) int64 in [0, K), from the tokens alone where each shows classes by itself."""
+        cells = self.autoencoder.cell_classes
+        if cells is None or "decoded" in vars(self):
+            return self.decoded.labels()
+        return self.autoencoder.cell_labels(self.prior, self.readout, self.size, cells)
 
 
 class MaskigeAutoencoder(nn.Module):
@@ -114,49 +175,40 @@ class MaskigeAutoencoder(nn.Module):
         """
         return self.tokenizer.encode(self.paint(labels))
 
-    def decode(self, tokens: Tensor, size: tuple[int, int] | None = None) -> Generation:
+    def decode(self, tokens: Tensor, size: tuple[int, int] | None = None) -> DecodedGeneration:
         """What tokens (B, h, w) int64 in [0, V) show, cut to (H, W) `size`; None: whole cells."""
         return self.read(self.tokenizer.decode(tokens), size)
 
-    def decode_expected(self, token_probs: Tensor, size: tuple[int, int] | None = None) -> Generation:
+    def decode_expected(self, token_probs: Tensor, size: tuple[int, int] | None = None) -> DecodedGeneration:
         """What the expected embedding under token_probs (B, V, h, w) float shows, cut to (H, W) `size`."""
         return self.read(self.tokenizer.decode_expected(token_probs), size)
 
     def decode_scores(self, prior: TokenScores, readout: str) -> Decoded:
-        """What the conditioning network's scores of (B, h, w) cells show, unread, by argmax or by expectation."""
+        """The maskige that the conditioning network's scores of (B, h, w) cells mean, by argmax or by expectation."""
         if readout == "argmax":
             return self.tokenizer.decode(prior.likeliest())
         return self.tokenizer.decode_mixed(prior.expected(self.tokenizer.code_blocks))
 
-    def reconstruct(self, labels: Tensor) -> Generation:
+    def reconstruct(self, labels: Tensor) -> DecodedGeneration:
         """The ceiling's path: labels (B, H, W) int64 in [0, K) or 255 through tokens and back, at their own size."""
         return self.decode(self.encode(labels), (labels.shape[-2], labels.shape[-1]))
 
-    def read(self, decoded: Decoded, size: tuple[int, int] | None = None) -> Generation:
+    def read(self, decoded: Decoded, size: tuple[int, int] | None = None) -> DecodedGeneration:
         """X^-1: class_probs (B, K, H, W) float32 of a decoded maskige, cut to (H, W) `size`; None: whole cells."""
         class_probs = decoded.class_probs
         if class_probs is None or not self.native_probs:
             class_probs = self.inverse(decoded.maskige, self.transform.colours)
         class_probs = reduce_class_probs(class_probs, self.scale)
         height, width = size or class_probs.shape[-2:]
+        return DecodedGeneration(decoded, class_probs[..., :height, :width], self.scale)
 
-        def show() -> Tensor:
-            """The part of the maskige (B, 3, scale * H, scale * W) that is not padding."""
-            return decoded.maskige[..., : height * self.scale, : width * self.scale]
+    @property
+    def cell_classes(self) -> CellClasses | None:
+        """What each token shows by itself, if that is what it is believed to say at every pixel of an image."""
+        return self.tokenizer.cell_classes if self.native_probs and self.scale == 1 else None
 
-        return Generation(lambda: class_probs[..., :height, :width], show)
-
-    def generate(self, prior: TokenScores, readout: str, size: tuple[int, int]) -> Generation:
-        """What the scores of (B, h, w) cells show and say, by argmax or by expectation, cut to (H, W) `size`."""
-        device = prior.features.device
-        shown = cache(as_now(device, lambda: self.read(self.decode_scores(prior, readout), size)))
-        cells, name = self.tokenizer.cell_classes, None
-        if cells is not None and self.native_probs and self.scale == 1:
-            name = as_now(device, partial(self._labels, prior, readout, size, cells))
-        return Generation(lambda: shown().class_probs, lambda: torch.as_tensor(shown().maskige), name)
-
-    def _labels(self, prior: TokenScores, readout: str, size: tuple[int, int], cells: CellClasses) -> Tensor:
-        """Labels (B, H, W) int64 in [0, K), without class_probs."""
+    def cell_labels(self, prior: TokenScores, readout: str, size: tuple[int, int], cells: CellClasses) -> Tensor:
+        """Labels (B, H, W) int64 in [0, K) of the scores' cells, cut to (H, W) `size`, without class_probs."""
         if readout == "argmax":
             classes = cells.likeliest[prior.likeliest()]
         else:
@@ -166,15 +218,14 @@ class MaskigeAutoencoder(nn.Module):
 
     @torch.no_grad()
     def code_class_probs(self) -> Tensor:
-        """What each token decodes to, amid its equals: (V, K, stride, stride) float32, sums to 1 over K.
+        """What each token decodes to in a constant 3x3 token field: (V, K, stride, stride) float32, sums to 1 over K.
 
-        A 3x3 field of one token is decoded and its middle kept, so that a decoder that looks at neighbours sees a
-        constant surrounding.
+        The middle of the field is kept, so that a decoder that looks at neighbours finds the same token all around.
         """
         stride, fields = self.stride, []
         for tokens in torch.arange(self.tokenizer.vocab_size).split(256):
             field = tokens[:, None, None].expand(-1, 3, 3).to(self.transform.colours.device)
-            class_probs = self.decode(field).class_probs
+            class_probs = self.decode(field).class_probs()
             fields.append(class_probs[..., stride : 2 * stride, stride : 2 * stride])
         return torch.cat(fields)
 
@@ -188,19 +239,6 @@ def token_stride(tokenizer_stride: int, scale: int) -> int:
     if scale < 1 or tokenizer_stride % scale:
         raise ValueError(f"maskige.scale={scale} must be a positive divisor of tokenizer.stride={tokenizer_stride}")
     return tokenizer_stride // scale
-
-
-def as_now(device: torch.device, make: Callable[[], Made]) -> Callable[[], Made]:
-    """Makes something later as it would be made now: with gradients or without, in the same precision."""
-    learns, mixed = torch.is_grad_enabled(), torch.is_autocast_enabled(device.type)
-    dtype = torch.get_autocast_dtype(device.type)
-
-    def later() -> Made:
-        """Makes it."""
-        with torch.set_grad_enabled(learns), torch.autocast(device.type, dtype, enabled=mixed):
-            return make()
-
-    return later
 
 
 class GenerativeSegmenter(nn.Module):
@@ -256,11 +294,10 @@ class GenerativeSegmenter(nn.Module):
         """
         self.check_readout(readout)
         if readout == PIXEL_READOUT:
-            logits = output.pixel_logits
-            return Generation(lambda: logits.float().softmax(dim=1), None, lambda: logits.max(dim=1).indices)
+            return PixelGeneration(output.pixel_logits)
         assert self.autoencoder is not None
         assert output.prior is not None
-        return self.autoencoder.generate(output.prior, readout, output.size)
+        return TokenGeneration(self.autoencoder, output.prior, readout, output.size)
 
     def read_each(self, output: ConditioningOutput, readouts: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """class_probs (B, K, H, W) float32 of one output by each readout, made one after the other when asked for.
@@ -269,7 +306,7 @@ class GenerativeSegmenter(nn.Module):
             ValueError: for a readout that this segmenter does not have.
         """
         for readout in readouts:
-            yield readout, self.generate(output, readout).class_probs
+            yield readout, self.generate(output, readout).class_probs()
 
     def check_readout(self, readout: str) -> None:
         """Raises a ValueError that lists the readouts unless this segmenter has the given one."""

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gss.networks.conditioning import ConditioningOutput
 from gss.networks.token_scores import TokenScores
 from gss.objectives.divergence import focal_divergence
 from gss.objectives.losses import label_loss, pixel_loss
-from gss.objectives.targets import IgnorePolicy, TokenTargets, build_posterior
+from gss.objectives.targets import TargetEncoder, TokenTargets, build_posterior
 from gss.objectives.transforms import check_inverse_learns, reading_loss
-from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
+from gss.pipeline import MaskigeAutoencoder
 from gss.tokenizer.base import Decoded
 
+WEIGHTS = ("token_weight", "pixel_weight", "label_weight", "inverse_weight", "focal")  # keys of the group stage
 
-@dataclass(frozen=True)
-class Objective:
-    """The weights of the losses; a part of weight 0 is left out, and the first two have the released ones.
+
+class ConditioningLoss(nn.Module):
+    """The weighted sum that stage=conditioning minimises; a part of weight 0 is left out.
+
+    loss = token_weight x KL(q(z | labels) || p(z | image)) + pixel_weight x pixel loss
+         + label_weight x label loss + inverse_weight x reading loss
+
+    The first two weights are the released ones. For the pixel twin, which has no tokens, the loss is the pixel loss.
 
     Args:
         token_weight: of the token divergence.
@@ -29,100 +34,123 @@ class Objective:
         label_weight: of the label loss, which reads the expected decoding.
         inverse_weight: of the reading loss of X^-1, by which the inverse alone learns.
         focal: gamma, by which cells that are right already count less in the divergence that is minimised.
+        readout: expected or argmax, how the maskiges are decoded that the inverse learns to read.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
+        token_weights: (V,) float32, what a cell of each token counts; None: all the same.
 
     Raises:
-        ValueError: if one of them is negative.
+        ValueError: if one of the weights or gamma is negative.
     """
 
-    token_weight: float = 0.8
-    pixel_weight: float = 0.2
-    label_weight: float = 0.0
-    inverse_weight: float = 0.0
-    focal: float = 0.0
+    class_weights: Tensor | None
+    token_weights: Tensor | None
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 0:
-                raise ValueError(f"stage.{field.name}={getattr(self, field.name)} must not be negative")
-
-    def losses(
+    def __init__(
         self,
-        segmenter: GenerativeSegmenter,
-        output: ConditioningOutput,
-        labels: Tensor,
-        targets: TokenTargets | None,
-        readout: str,
+        token_weight: float = 0.8,
+        pixel_weight: float = 0.2,
+        label_weight: float = 0.0,
+        inverse_weight: float = 0.0,
+        focal: float = 0.0,
+        readout: str = "expected",
         class_weights: Tensor | None = None,
         token_weights: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Scalars float32 by log key: `train/loss`, which is their weighted sum, and each part of it.
+    ) -> None:
+        super().__init__()
+        weights = (token_weight, pixel_weight, label_weight, inverse_weight, focal)
+        for name, given in zip(WEIGHTS, weights, strict=True):
+            if given < 0:
+                raise ValueError(f"stage.{name}={given} must not be negative")
+        self.token_weight, self.pixel_weight, self.label_weight, self.inverse_weight, self.focal = weights
+        self.readout = readout
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("token_weights", token_weights, persistent=False)
 
-        `train/token_divergence` is the divergence itself, whatever `focal` makes of it in the sum. For the pixel twin
-        the pixel loss is all there is.
+    def forward(
+        self,
+        autoencoder: MaskigeAutoencoder | None,
+        output: ConditioningOutput,
+        targets: TokenTargets | None,
+        labels: Tensor,
+    ) -> dict[str, Tensor]:
+        """Scalars float32 by log key: `train/loss`, the weighted sum, and each part of it.
+
+        `train/token_divergence` is the divergence itself, whatever `focal` makes of it in the sum.
 
         Args:
-            segmenter: that gave the output.
+            autoencoder: decodes what the network says; None for the pixel twin.
             output: of a batch of images.
-            labels: (B, H, W) int64 in [0, K) or 255.
             targets: what its tokens shall be; None for the pixel twin.
-            readout: expected or argmax, how the maskiges are drawn that the inverse learns to read.
-            class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
-            token_weights: (V,) float32, what a cell of each token counts; None: all the same.
+            labels: (B, H, W) int64 in [0, K) or 255.
         """
-        pixels = pixel_loss(output.pixel_logits, labels, class_weights)
-        autoencoder = segmenter.autoencoder
+        pixels = pixel_loss(output.pixel_logits, labels, self.class_weights)
         if autoencoder is None:
             return {"train/loss": pixels, "train/pixel_loss": pixels}
         assert output.prior is not None
         assert targets is not None
-        minimised, divergence = focal_divergence(output.prior, targets, token_weights, self.focal)
+        minimised, divergence = focal_divergence(output.prior, targets, self.token_weights, self.focal)
         loss = self.token_weight * minimised + self.pixel_weight * pixels
         parts = {"train/token_divergence": divergence, "train/pixel_loss": pixels}
-        decoded = autoencoder.decode_scores(output.prior, "expected") if self.label_weight else None
-        if decoded is not None:
-            parts["train/label_loss"] = label_loss(autoencoder, decoded, labels, class_weights)
+        expected = autoencoder.decode_scores(output.prior, "expected") if self.label_weight else None
+        if expected is not None:
+            parts["train/label_loss"] = label_loss(autoencoder, expected, labels, self.class_weights)
             loss = loss + self.label_weight * parts["train/label_loss"]
         if self.inverse_weight:
-            maskige = _drawn(autoencoder, output.prior, readout, decoded)
-            parts["train/reading"] = reading_loss(autoencoder, maskige, labels, class_weights)
+            maskige = self._generated(autoencoder, output.prior, expected)
+            parts["train/reading"] = reading_loss(autoencoder, maskige, labels, self.class_weights)
             loss = loss + self.inverse_weight * parts["train/reading"]
         return {"train/loss": loss, **parts}
 
-
-@torch.no_grad()
-def _drawn(autoencoder: MaskigeAutoencoder, prior: TokenScores, readout: str, expected: Decoded | None) -> Tensor:
-    """The maskige (B, 3, H', W') float32 that a readout draws, without its graph, and drawn only once."""
-    if expected is not None and readout == "expected":
-        return expected.maskige.detach()
-    return autoencoder.decode_scores(prior, readout).maskige
-
-
-# FOLDED From the group stage of a configuration to what `ConditioningStage` is told of targets and losses.
+    @torch.no_grad()
+    def _generated(self, autoencoder: MaskigeAutoencoder, prior: TokenScores, expected: Decoded | None) -> Tensor:
+        """The maskige (B, 3, H', W') float32 of the readout, without its graph, and decoded only once."""
+        if expected is not None and self.readout == "expected":
+            return expected.maskige.detach()
+        return autoencoder.decode_scores(prior, self.readout).maskige
 
 
-def training_settings(
-    config: Mapping[str, Any], autoencoder: MaskigeAutoencoder | None, codes: Tensor | None = None
-) -> dict[str, Any]:
-    """Objective, ignore policy and posterior, as arguments by name.
+def build_criterion(
+    config: Mapping[str, Any],
+    autoencoder: MaskigeAutoencoder | None,
+    readout: str,
+    class_weights: Tensor | None = None,
+    token_weights: Tensor | None = None,
+) -> ConditioningLoss:
+    """The loss that the group stage of a configuration describes.
 
     Args:
         config: plain data with the groups stage, maskige and tokenizer.
+        autoencoder: of the training; None for the pixel twin.
+        readout: expected, argmax or pixel, of the training.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
+        token_weights: (V,) float32, what a cell of each token counts; None: all the same.
+
+    Raises:
+        ValueError: for a weight out of range, or an inverse that cannot learn.
+    """
+    weights = {name: config["stage"][name] for name in WEIGHTS}
+    criterion = ConditioningLoss(**weights, readout=readout, class_weights=class_weights, token_weights=token_weights)
+    if criterion.inverse_weight and autoencoder is not None:
+        names = config["tokenizer"]["name"], config["maskige"]["inverse"]["name"]
+        check_inverse_learns(autoencoder, *names, f"stage.inverse_weight={criterion.inverse_weight}")
+    return criterion
+
+
+def build_target_encoder(
+    stage: Mapping[str, Any], autoencoder: MaskigeAutoencoder | None, codes: Tensor | None
+) -> TargetEncoder:
+    """The target encoder that the group stage of a configuration describes.
+
+    Args:
+        stage: plain data.
         autoencoder: of the training; None for the pixel twin, which has no posterior.
         codes: (V, K, stride, stride) float32, what `asked_codes` gives.
 
     Raises:
-        ValueError: for a setting that does not exist or is out of range, or an inverse that cannot learn.
+        ValueError: for a posterior or a policy that does not exist, or a setting out of range.
     """
-    stage = config["stage"]
-    objective = Objective(**{field.name: stage[field.name] for field in fields(Objective)})
-    if objective.inverse_weight and autoencoder is not None:
-        names = config["tokenizer"]["name"], config["maskige"]["inverse"]["name"]
-        check_inverse_learns(autoencoder, *names, f"stage.inverse_weight={objective.inverse_weight}")
-    return {
-        "objective": objective,
-        "ignore_policy": IgnorePolicy(stage["ignore_policy"], stage["fill_warmup"]),
-        "posterior": None if autoencoder is None else build_posterior(**stage["posterior"], codes=codes),
-    }
+    posterior = None if autoencoder is None else build_posterior(**stage["posterior"], codes=codes)
+    return TargetEncoder(posterior, stage["ignore_policy"], stage["fill_warmup"])
 
 
 def asked_codes(config: Mapping[str, Any], autoencoder: MaskigeAutoencoder | None) -> Tensor | None:

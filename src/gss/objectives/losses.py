@@ -124,7 +124,7 @@ def label_loss(
         Scalar float32; 0 where no pixel is labelled.
     """
     with _only_asked(autoencoder.inverse):
-        class_probs = autoencoder.read(expected, (labels.shape[-2], labels.shape[-1])).class_probs
+        class_probs = autoencoder.read(expected, (labels.shape[-2], labels.shape[-1])).class_probs()
     return pixel_loss((class_probs.float() + FLOOR).log(), labels, class_weights)
 
 
@@ -138,7 +138,7 @@ def check_passes_gradients(autoencoder: MaskigeAutoencoder) -> None:
     weight = table.new_zeros(len(table), 1).requires_grad_()
     prior = TokenScores(table.new_ones(1, 3, 3, 1), weight, table.new_zeros(len(table)))
     with torch.enable_grad():
-        class_probs = autoencoder.read(autoencoder.decode_scores(prior, "expected")).class_probs
+        class_probs = autoencoder.read(autoencoder.decode_scores(prior, "expected")).class_probs()
     if not class_probs.requires_grad:
         raise ValueError(
             "stage.label_weight needs a decoding that passes gradients on, and here maskige.inverse reads colours that "

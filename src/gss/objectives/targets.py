@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gss.labels import IGNORE
+from gss.pipeline import MaskigeAutoencoder
+from gss.registry import lookup
 from gss.tokenizer.base import Tokenizer
 
 Spread = tuple[Tensor, Tensor]
@@ -93,64 +95,6 @@ def token_valid(labels: Tensor, stride: int) -> Tensor:
     return nn.functional.max_pool2d(labelled, stride, ceil_mode=True)[:, 0] > 0
 
 
-@dataclass(frozen=True)
-class IgnorePolicy:
-    """What becomes of ignored pixels in the course of a training.
-
-    Args:
-        name: a key of `IGNORE_POLICIES`.
-        fill_warmup: optimiser steps during which the pixel head's guesses are not trusted yet and the policy is
-            `masked`; 0 trusts them from the first step, as released.
-
-    Raises:
-        ValueError: for an unknown policy, or a negative number of steps.
-    """
-
-    name: str = "both"
-    fill_warmup: int = 0
-
-    def __post_init__(self) -> None:
-        _check_policy(self.name)
-        if self.fill_warmup < 0:
-            raise ValueError(f"stage.fill_warmup={self.fill_warmup} must be a number of steps, 0 or more")
-
-    def at(self, step: int) -> str:
-        """The name of the policy that holds once so many optimiser steps are done."""
-        return "masked" if step < self.fill_warmup else self.name
-
-
-@torch.no_grad()
-def token_targets(
-    labels: Tensor, pixel_logits: Tensor, policy: str, encode: Callable[[Tensor], Tensor | Spread], stride: int
-) -> TokenTargets:
-    """Encodes the labels under an ignore policy.
-
-    Args:
-        labels: (B, H, W) int64 in [0, K) or 255.
-        pixel_logits: (B, K, H, W) float, what ignored pixels are filled with.
-        policy: a key of `IGNORE_POLICIES`.
-        encode: the posterior: labels (B, H, W) int64 to tokens (B, h, w) int64, or to candidates (B, h, w, k) int64,
-            the likeliest first, and their shares (B, h, w, k) float32.
-        stride: pixels per token.
-
-    Raises:
-        ValueError: for an unknown policy.
-    """
-    _check_policy(policy)
-    painted, valid = IGNORE_POLICIES[policy](labels, pixel_logits.detach(), stride)
-    encoded = encode(painted)
-    if isinstance(encoded, Tensor):
-        return TokenTargets(encoded, valid)
-    return TokenTargets(encoded[0][..., 0], valid, encoded)
-
-
-def _check_policy(name: str) -> None:
-    if name not in IGNORE_POLICIES:
-        raise ValueError(f"unknown stage.ignore_policy={name!r}: one of {', '.join(IGNORE_POLICIES)}")
-
-
-# FOLDED q(z | labels) per cell: one token (the paper), the tokenizer's own distribution, or a token and its likes.
-
 ROWS_AT_ONCE = 512  # of the distances between all codes: 16 MiB for 8192 of them
 
 
@@ -223,7 +167,48 @@ class SmoothedPosterior(nn.Module):
 
 
 Posterior = OneHotPosterior | SoftPosterior | SmoothedPosterior
-NAMES = ("one_hot", "soft", "smoothed")
+POSTERIORS = ("one_hot", "soft", "smoothed")
+
+
+class TargetEncoder(nn.Module):
+    """q(z | labels) where pixels may be ignored: what the conditioning network learns of every cell (equation 7).
+
+    Args:
+        posterior: what a cell's labels say of tokens; None: one-hot.
+        ignore_policy: what becomes of ignored pixels, a key of `IGNORE_POLICIES`.
+        fill_warmup: optimiser steps during which the pixel head's guesses are not trusted yet and the policy is
+            `masked`; 0 trusts them from the first step, as released.
+
+    Raises:
+        ValueError: for an unknown policy, or a negative number of steps.
+    """
+
+    def __init__(self, posterior: Posterior | None = None, ignore_policy: str = "both", fill_warmup: int = 0) -> None:
+        super().__init__()
+        lookup(IGNORE_POLICIES, "stage.ignore_policy", ignore_policy)
+        if fill_warmup < 0:
+            raise ValueError(f"stage.fill_warmup={fill_warmup} must be a number of steps, 0 or more")
+        self.posterior = posterior or OneHotPosterior()
+        self.ignore_policy, self.fill_warmup = ignore_policy, fill_warmup
+
+    @torch.no_grad()
+    def forward(
+        self, autoencoder: MaskigeAutoencoder, labels: Tensor, pixel_logits: Tensor, step: int = 0
+    ) -> TokenTargets:
+        """The targets of a batch.
+
+        Args:
+            autoencoder: paints the labels, and its tokenizer encodes them.
+            labels: (B, H, W) int64 in [0, K) or 255.
+            pixel_logits: (B, K, H, W) float, what ignored pixels are filled with.
+            step: optimiser steps that are done.
+        """
+        policy = IGNORE_POLICIES["masked" if step < self.fill_warmup else self.ignore_policy]
+        painted, valid = policy(labels, pixel_logits, autoencoder.stride)
+        encoded = self.posterior(autoencoder.tokenizer, autoencoder.paint(painted))
+        if isinstance(encoded, Tensor):
+            return TokenTargets(encoded, valid)
+        return TokenTargets(encoded[0][..., 0], valid, encoded)
 
 
 def build_posterior(
@@ -241,8 +226,7 @@ def build_posterior(
     Raises:
         ValueError: for another name, or a setting out of range.
     """
-    if name not in NAMES:
-        raise ValueError(f"unknown stage.posterior.name={name!r}: one of {', '.join(NAMES)}")
+    lookup(dict.fromkeys(POSTERIORS), "stage.posterior.name", name)
     if name == "soft":
         return SoftPosterior(neighbours, temperature)
     if name == "one_hot":

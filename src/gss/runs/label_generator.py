@@ -41,7 +41,7 @@ def decode_map(autoencoder: MaskigeAutoencoder, tokens: Tensor, size: tuple[int,
     """Labels (B, H, W) int64 in [0, K) or 255, cut to (H, W) `size`, of tokens (B, h, w) int64 in [0, V]."""
     unlabelled = tokens == autoencoder.tokenizer.vocab_size
     nothing = torch.full((1, *size), IGNORE, device=tokens.device)
-    labels = autoencoder.decode(torch.where(unlabelled, autoencoder.encode(nothing), tokens), size).labels
+    labels = autoencoder.decode(torch.where(unlabelled, autoencoder.encode(nothing), tokens), size).labels()
     return labels.masked_fill(cell_pixels(unlabelled, autoencoder.stride, size), IGNORE)
 
 

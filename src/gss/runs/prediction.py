@@ -163,17 +163,17 @@ class Segmenting:
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Labels (H, W) int64 in [0, K) of an image (3, H, W) float32 in [0, 1], and its maskige, if it has one."""
-        drawn: list[Tensor | None] = []
+        shown_maskiges: list[Tensor | None] = []
 
         def segment(shown: Tensor) -> Iterator[tuple[str, Tensor]]:
             """class_probs (N, K, h, w) float32 of views (N, 3, h, w) float32; keeps the maskige of a single view."""
             generation = self.segmenter(shown, self.readout)
             if self.inference.sees_whole:
-                drawn.append(generation.maskige)
-            yield self.readout, generation.class_probs
+                shown_maskiges.append(generation.maskige())
+            yield self.readout, generation.class_probs()
 
         labels = self.inference.labels(segment, image[None].to(self.device))[self.readout][0]
-        maskige = drawn[0] if drawn else None
+        maskige = shown_maskiges[0] if shown_maskiges else None
         if maskige is not None:  # a picture to look at: enlarged for show, never decoded again
             maskige = nn.functional.interpolate(maskige, size=image.shape[-2:], mode="nearest")[0]
         return labels, maskige

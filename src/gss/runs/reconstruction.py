@@ -220,7 +220,7 @@ def _tiles(autoencoder: MaskigeAutoencoder, tokens: Sequence[int]) -> Pixels:
     """What tokens decode to amid their equals: the middle of 3x3 cells of one token each, (N, s, s, 3) uint8."""
     tiles: list[Pixels] = []
     for some in torch.tensor(tokens).split(64):
-        maskiges = autoencoder.decode(some[:, None, None].expand(-1, 3, 3)).maskige
+        maskiges = autoencoder.decode(some[:, None, None].expand(-1, 3, 3)).maskige()
         assert maskiges is not None
         side = maskiges.shape[-1] // 3
         tiles += map(to_pixels, maskiges[:, :, side : 2 * side, side : 2 * side])
@@ -230,7 +230,7 @@ def _tiles(autoencoder: MaskigeAutoencoder, tokens: Sequence[int]) -> Pixels:
 @torch.no_grad()
 def _row(autoencoder: MaskigeAutoencoder, one: Reconstructed) -> PanelRow:
     labels = one.labels[None]
-    maskige, decoded = autoencoder.transform.paint(labels)[0], autoencoder.reconstruct(labels).maskige
+    maskige, decoded = autoencoder.transform.paint(labels)[0], autoencoder.reconstruct(labels).maskige()
     assert decoded is not None
     shown = (one.image, one.labels, maskige, decoded[0], one.predicted_labels)
     return PanelRow(one.name, *shown, class_probs=None, miou=one.miou)

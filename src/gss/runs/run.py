@@ -8,15 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import build_segmenter, describe_prior, is_pixel_twin, load_autoencoder
 from gss.assembly.vocabulary_selection import choose_tokens
+from gss.data.datamodule import SegmentationDataModule
 from gss.inference import build_inference
+from gss.labels import LabelSpace
 from gss.networks.backbone import TimmBackbone
-from gss.objectives.conditioning import asked_codes, training_settings
+from gss.objectives.conditioning import asked_codes, build_criterion, build_target_encoder
 from gss.objectives.losses import class_weights, token_weights
-from gss.pipeline import token_stride
+from gss.pipeline import PIXEL_READOUT, token_stride
 from gss.registry import lookup
 from gss.runs.inverse_on_predictions import run_on_predictions
 from gss.runs.prior import run_prior
@@ -94,32 +97,28 @@ def _say_weights(backbone: TimmBackbone, name: str) -> None:
 
 def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) -> dict[str, Any]:
     _check_crop(config)
-    datamodule, artefact = parts.datamodule, None
-    if not is_pixel_twin(config):
-        artefact = PriorArtefact.load(config["prior"]).without_token_model()
-        artefact.check_matches(describe_prior(config, datamodule.label_space))
+    datamodule, artefact = parts.datamodule, _artefact(config, parts.datamodule.label_space)
     autoencoder = None if artefact is None else load_autoencoder(artefact)
-    weights = of_tokens = None
+    readout = config["stage"]["readout"] if artefact else PIXEL_READOUT
     codes = asked_codes(config, autoencoder)
-    if balance := config["stage"]["class_balance"]:
-        weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
-        of_tokens = None if codes is None else token_weights(codes, weights)
-    settings = training_settings(config, autoencoder, codes)
+    of_classes, of_tokens = _weights(config, datamodule, codes)
+    criterion = build_criterion(config, autoencoder, readout, of_classes, of_tokens)
+    target_encoder = build_target_encoder(config["stage"], autoencoder, codes)
     device = trainer.strategy.root_device
     chosen = choose_tokens(config["head"], autoencoder, datamodule.label_batches("train"), device)
     segmenter = build_segmenter(config, datamodule.num_classes, autoencoder, codes, of_tokens, chosen.vocabulary)
     _say_weights(segmenter.network.backbone, config["backbone"]["name"])
     prepare_network(segmenter.network, config["hardware"])
-    record = {
-        "config": dict(config),
-        "prior": None if artefact is None else artefact.description,
-        "ceiling": None if artefact is None else artefact.ceiling,
-        **chosen.figures,
-    }
-    readout = config["stage"]["readout"] if artefact else "pixel"
-    settings |= {"class_weights": weights, "token_weights": of_tokens}
-    settings["inference"] = build_inference(config["inference"], datamodule.size, segmenter.network.stride)
-    stage = ConditioningStage(segmenter, datamodule.label_space, parts.optimisation, record, readout, **settings)
+    stage = ConditioningStage(
+        segmenter,
+        datamodule.label_space,
+        parts.optimisation,
+        {**_record(config, artefact), **chosen.figures},
+        readout,
+        criterion,
+        target_encoder,
+        inference=build_inference(config["inference"], datamodule.size, segmenter.network.stride),
+    )
     last = fit(trainer, stage, datamodule, config["resume"])
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
     if not figures or not ended_on_validation(trainer):
@@ -128,3 +127,32 @@ def _run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Tra
     told = kept.get("checkpoint", "not kept (callbacks.last)")
     log.info("stage=conditioning: mIoU %.4f, checkpoint %s", figures.get("val/miou", math.nan), told)
     return {**figures, **chosen.figures, **kept}
+
+
+def _artefact(config: Mapping[str, Any], label_space: LabelSpace) -> PriorArtefact | None:
+    """Stage one's artefact, which must fit the configuration; None for the pixel twin."""
+    if is_pixel_twin(config):
+        return None
+    artefact = PriorArtefact.load(config["prior"]).without_token_model()
+    artefact.check_matches(describe_prior(config, label_space))
+    return artefact
+
+
+def _weights(
+    config: Mapping[str, Any], datamodule: SegmentationDataModule, codes: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """What a pixel of each class counts, (K,) float32, and a cell of each token, (V,) float32; None: all the same."""
+    power = config["stage"]["class_balance"]
+    if not power:
+        return None, None
+    of_classes = class_weights(datamodule.label_batches("train"), datamodule.num_classes, power)
+    return of_classes, None if codes is None else token_weights(codes, of_classes)
+
+
+def _record(config: Mapping[str, Any], artefact: PriorArtefact | None) -> dict[str, Any]:
+    """What every checkpoint says of the training."""
+    return {
+        "config": dict(config),
+        "prior": None if artefact is None else artefact.description,
+        "ceiling": None if artefact is None else artefact.ceiling,
+    }

@@ -173,6 +173,11 @@ class Stage(L.LightningModule):
         self.log_dict({f"{prefix}/{name}": figure for name, figure in figures.items()})
         return figures["miou"]
 
+    def log_losses(self, losses: Mapping[str, Tensor]) -> None:
+        """Logs scalars by log key, `train/loss` also in the progress bar."""
+        self.log("train/loss", losses["train/loss"], prog_bar=True)
+        self.log_dict({name: loss for name, loss in losses.items() if name != "train/loss"})
+
     def log_harmonic_mean(self, mious: Sequence[float]) -> None:
         """Logs how all data sets fare together, where there are several."""
         if len(mious) > 1:

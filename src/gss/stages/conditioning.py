@@ -16,28 +16,12 @@ from gss.inference.sizes import resized
 from gss.labels import LabelSpace
 from gss.metrics.scoreboard import ReadoutTally, Scoreboard, Tally
 from gss.networks.conditioning import ConditioningOutput
-from gss.objectives.conditioning import Objective
+from gss.objectives.conditioning import ConditioningLoss
 from gss.objectives.losses import check_passes_gradients
-from gss.objectives.targets import IgnorePolicy, OneHotPosterior, Posterior, Spread, TokenTargets, token_targets
+from gss.objectives.targets import TargetEncoder, TokenTargets
 from gss.pipeline import PIXEL_READOUT, GenerativeSegmenter
 from gss.stages.base import Batch, Stage
 from gss.stages.optimisation import Optimisation
-
-# FOLDED Gradients clipped part by part, so that what is trained beside a network has no say in the length of its steps.
-
-
-def clip_apart(optimizer: Optimizer, part: nn.Module, largest: float) -> None:
-    """Clips the norm of a part's gradient, and apart from it that of all else that the optimiser moves.
-
-    Args:
-        optimizer: of a step whose gradients are made, and not scaled.
-        part: some of whose parameters it moves.
-        largest: norm, of each of both.
-    """
-    inside = {id(parameter) for parameter in part.parameters()}
-    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for belongs in (True, False):
-        nn.utils.clip_grad_norm_([one for one in moved if (id(one) in inside) == belongs], largest)
 
 
 class ConditioningStage(Stage):
@@ -51,13 +35,9 @@ class ConditioningStage(Stage):
         label_space: the classes.
         optimisation: optimiser and schedule.
         record: plain data for the checkpoint.
-        readout: the readout that `val/miou` reports, and by which the inverse's maskiges are drawn: expected, argmax
-            or pixel.
-        objective: the weights of the losses.
-        ignore_policy: what ignored pixels are painted as, and which cells count.
-        posterior: what labels say of tokens; None: one-hot.
-        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
-        token_weights: (V,) float32, what a cell of each token counts; None: all the same.
+        readout: the readout that `val/miou` reports: expected, argmax or pixel.
+        criterion: what is minimised; None: the losses of the release.
+        target_encoder: what labels say of tokens; None: one token per cell, ignored pixels as in the release.
         thorough: whether validation also measures boundary IoU, calibration, likelihood and the detection of errors.
         inference: how the network is shown images in validation; None: as they are served, whole.
 
@@ -66,8 +46,6 @@ class ConditioningStage(Stage):
     """
 
     stage_name, may_learn = "conditioning", ("segmenter.network", "segmenter.autoencoder.inverse")
-    class_weights: Tensor | None
-    token_weights: Tensor | None
 
     def __init__(
         self,
@@ -76,26 +54,20 @@ class ConditioningStage(Stage):
         optimisation: Optimisation | None,
         record: Mapping[str, Any],
         readout: str = "expected",
-        objective: Objective | None = None,
-        ignore_policy: IgnorePolicy | None = None,
-        posterior: Posterior | None = None,
-        class_weights: Tensor | None = None,
-        token_weights: Tensor | None = None,
+        criterion: ConditioningLoss | None = None,
+        target_encoder: TargetEncoder | None = None,
         thorough: bool = False,
         inference: Inference | None = None,
     ) -> None:
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
         self.segmenter, self.readout, self.thorough = segmenter, readout, thorough
-        self.objective, self.ignore_policy = objective or Objective(), ignore_policy or IgnorePolicy()
-        self.posterior = posterior or OneHotPosterior()
+        self.criterion, self.target_encoder = criterion or ConditioningLoss(), target_encoder or TargetEncoder()
         self.inference = inference or Inference((0, 0), segmenter.network.stride, scale="native")
         self._begin_inverse()
-        if self.objective.label_weight and segmenter.autoencoder is not None:
+        if self.criterion.label_weight and segmenter.autoencoder is not None:
             check_passes_gradients(segmenter.autoencoder)
         self.token_accuracy, self.outside_vocabulary = MeanMetric(), MeanMetric()
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        self.register_buffer("token_weights", token_weights, persistent=False)
 
     @property
     def palette(self) -> Tensor | None:
@@ -103,15 +75,20 @@ class ConditioningStage(Stage):
         return None if self.segmenter.autoencoder is None else self.segmenter.autoencoder.transform.colours
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective's weighted sum, a scalar float32."""
-        output, labels = self.segmenter.network(batch["image"]), batch["labels"]
-        targets = None if self.segmenter.autoencoder is None else self._targets(labels, output)
-        weights = (self.class_weights, self.token_weights)
-        losses = self.objective.losses(self.segmenter, output, labels, targets, self.readout, *weights)
-        loss = losses.pop("train/loss")
-        self.log("train/loss", loss, prog_bar=True)
-        self.log_dict(losses)
-        return loss
+        """Network, targets, criterion, log; gives the loss, a scalar float32."""
+        output = self.segmenter.network(batch["image"])
+        targets = self.targets(batch["labels"], output)
+        losses: dict[str, Tensor] = self.criterion(self.segmenter.autoencoder, output, targets, batch["labels"])
+        self.log_losses(losses)
+        return losses["train/loss"]
+
+    def targets(self, labels: Tensor, output: ConditioningOutput) -> TokenTargets | None:
+        """What the output's tokens shall be for labels (B, H, W) int64; None for the pixel twin."""
+        autoencoder = self.segmenter.autoencoder
+        if autoencoder is None:
+            return None
+        targets: TokenTargets = self.target_encoder(autoencoder, labels, output.pixel_logits, self.global_step)
+        return targets
 
     def configure_gradient_clipping(
         self,
@@ -152,7 +129,9 @@ class ConditioningStage(Stage):
 
         board.update_bands(self.inference.bands(segment, batch["image"]), labels, conditions)
         if (autoencoder := self.segmenter.autoencoder) is not None:
-            reconstructed = self.inference.reconstructed(lambda seen: autoencoder.reconstruct(seen).class_probs, labels)
+            reconstructed = self.inference.reconstructed(
+                lambda seen: autoencoder.reconstruct(seen).class_probs(), labels
+            )
             board.tally("ceiling").update(reconstructed, labels, conditions)
 
     @property
@@ -163,7 +142,8 @@ class ConditioningStage(Stage):
     def _score_tokens(self, output: ConditioningOutput, labels: Tensor) -> None:
         """Compares the likeliest tokens with those of labels (B, H, W) int64 of the size that the network saw."""
         assert output.prior is not None
-        targets = self._targets(labels, output)
+        targets = self.targets(labels, output)
+        assert targets is not None
         right = output.prior.likeliest() == targets.tokens
         self.token_accuracy.update(right[targets.token_valid])
         if output.prior.vocabulary is not None:
@@ -194,32 +174,36 @@ class ConditioningStage(Stage):
         result = self.segmenter(image, self.readout)
         autoencoder, nothing = self.segmenter.autoencoder, [None] * len(image)
         painted = nothing if autoencoder is None else autoencoder.transform.paint(labels)
-        generated = nothing if result.maskige is None else result.maskige
-        columns = (batch["name"], image, labels, painted, generated, result.labels, result.class_probs)
+        generated = result.maskige()
+        shown = nothing if generated is None else generated
+        columns = (batch["name"], image, labels, painted, shown, result.labels(), result.class_probs())
         return [PanelRow(*row) for row in zip(*columns, strict=False)]
-
-    def _targets(self, labels: Tensor, output: ConditioningOutput) -> TokenTargets:
-        autoencoder, policy = self.segmenter.autoencoder, self.ignore_policy.at(self.global_step)
-        assert autoencoder is not None
-
-        def encode(painted: Tensor) -> Tensor | Spread:
-            """The posterior of labels (B, H, W) int64."""
-            encoded: Tensor | Spread = self.posterior(autoencoder.tokenizer, autoencoder.paint(painted))
-            return encoded
-
-        return token_targets(labels, output.pixel_logits, policy, encode, autoencoder.stride)
 
     def _begin_inverse(self) -> None:
         """Frees the inverse if it is to learn, and remembers how it was."""
         self._began_with: dict[str, Any] | None = None
-        if not self.objective.inverse_weight:
+        if not self.criterion.inverse_weight:
             return
         if self.readout == PIXEL_READOUT:
             raise ValueError(
-                f"stage.inverse_weight={self.objective.inverse_weight} trains the inverse on generated maskiges, and "
+                f"stage.inverse_weight={self.criterion.inverse_weight} trains the inverse on generated maskiges, and "
                 "stage.readout=pixel or a head without tokens makes none: choose stage.readout=expected and head=tied"
             )
         assert self.segmenter.autoencoder is not None
         begun = {name: tensor.clone() for name, tensor in self.segmenter.autoencoder.inverse.state_dict().items()}
         self._began_with = conditioned_on(self.record["prior"], begun)
         self.segmenter.learn_inverse()
+
+
+def clip_apart(optimizer: Optimizer, part: nn.Module, largest: float) -> None:
+    """Clips the norm of a part's gradient, and apart from it that of all else that the optimiser moves.
+
+    Args:
+        optimizer: of a step whose gradients are made, and not scaled.
+        part: some of whose parameters it moves.
+        largest: norm, of each of both.
+    """
+    inside = {id(parameter) for parameter in part.parameters()}
+    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for belongs in (True, False):
+        nn.utils.clip_grad_norm_([one for one in moved if (id(one) in inside) == belongs], largest)

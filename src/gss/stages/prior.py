@@ -192,14 +192,14 @@ class PriorStage(Stage):
         """
         board, labels, conditions = self.boards[dataloader_idx], batch["labels"], batch["condition"]
         tokens = self.autoencoder.encode(labels)
-        predicted = self.autoencoder.decode(tokens, (labels.shape[-2], labels.shape[-1])).labels
+        predicted = self.autoencoder.decode(tokens, (labels.shape[-2], labels.shape[-1])).labels()
         board.tally("ceiling").update(predicted, labels, conditions)
         if dataloader_idx == 0:
             self.token_counts.update(tokens, token_valid(labels, self.autoencoder.stride))
             self.phantom_classes.update(predicted, labels)
             self.boundary.update(predicted, labels)
         if self.phase is not None and self.generates:
-            generated = self.phase.generate(self.autoencoder, batch).labels
+            generated = self.phase.generate(self.autoencoder, batch).labels()
             board.tally("generated").update(generated, labels, conditions)
         return predicted
 
@@ -226,7 +226,6 @@ class PriorStage(Stage):
         """Rows that show the reconstruction of the first `limit` label maps, (H, W) each."""
         labels = batch["labels"][:limit]
         maskige, result = self.autoencoder.transform.paint(labels), self.autoencoder.reconstruct(labels)
-        assert result.maskige is not None
         return [
             PanelRow(*row)
             for row in zip(
@@ -234,9 +233,9 @@ class PriorStage(Stage):
                 batch["image"],
                 labels,
                 maskige,
-                result.maskige,
-                result.labels,
-                result.class_probs,
+                result.maskige(),
+                result.labels(),
+                result.class_probs(),
                 strict=False,
             )
         ]
