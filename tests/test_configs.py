@@ -235,7 +235,7 @@ def test_heavy_networks_are_built_and_answer(compose_run, tmp_path, group, optio
     config = to_plain(compose_run(tmp_path, "stage=conditioning", "head=pixel_bilinear", f"{group}={option}"))
     twin = build_segmenter(config, num_classes=19, autoencoder=None).eval()
     with torch.no_grad():
-        assert twin(torch.rand(1, 3, 64, 64), "pixel").class_probs.shape == (1, 19, 64, 64)
+        assert twin(torch.rand(1, 3, 64, 64), "pixel").class_probs().shape == (1, 19, 64, 64)
 
 
 @pytest.mark.parametrize("option", LARGE["backbone"])
@@ -246,7 +246,7 @@ def test_large_backbones_are_built_and_keep_their_shapes(compose_run, tmp_path, 
         twin = build_segmenter(config, num_classes=19, autoencoder=None).eval()
         levels = []
         twin.network.backbone.register_forward_hook(lambda *given: levels.extend(given[-1]))
-        assert twin(torch.rand(1, 3, 70, 101), "pixel").class_probs.shape == (1, 19, 70, 101)
+        assert twin(torch.rand(1, 3, 70, 101), "pixel").class_probs().shape == (1, 19, 70, 101)
     backbone = twin.network.backbone
     assert [level.shape[1] for level in levels] == LARGE["backbone"][option] == backbone.channels
     assert backbone.strides == [4, 8, 8, 8] if option == "resnet101" else backbone.strides == [4, 8, 16, 32]

@@ -16,10 +16,10 @@ from gss.objectives.targets import (
     OneHotPosterior,
     SmoothedPosterior,
     SoftPosterior,
+    TargetEncoder,
     TokenTargets,
     build_posterior,
     nearest_tokens,
-    token_targets,
 )
 from gss.pipeline import MaskigeAutoencoder
 from gss.tokenizer import patch_clustering
@@ -181,12 +181,9 @@ def test_a_token_alone_keeps_everything(maskige):
 def test_posteriors_become_targets(tokenizers, draw_labels):
     labels, tokenizer = draw_labels(2, (32, 48), 5, seed=3, ignored=True), tokenizers["dalle"]
     soft = SoftPosterior(3, 1.0)
-
-    def encode(painted):
-        return soft(tokenizer, TRANSFORM.paint(painted))
-
-    targets = token_targets(labels, torch.zeros(2, 5, 32, 48), "both", encode, 8)
-    tokens, shares = encode(torch.where(labels == 255, 0, labels))
+    autoencoder = MaskigeAutoencoder(TRANSFORM, tokenizer, SoftDistance())
+    targets = TargetEncoder(soft)(autoencoder, labels, torch.zeros(2, 5, 32, 48))
+    tokens, shares = soft(tokenizer, TRANSFORM.paint(torch.where(labels == 255, 0, labels)))
     assert targets.candidates.equal(tokens)
     assert targets.shares.equal(shares)
     assert targets.tokens.equal(tokens[..., 0])

@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from gss.maskige.inverse import SoftDistance
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
 from gss.objectives.targets import (
     IGNORE_POLICIES,
-    IgnorePolicy,
+    TargetEncoder,
     both,
     filled,
     filled_labels,
     masked,
-    token_targets,
     token_valid,
 )
+from gss.pipeline import MaskigeAutoencoder
 from gss.tokenizer.patches import PatchDictionary
 
 PIXEL_LOGITS = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
@@ -39,10 +40,8 @@ def tokenizer(labels, draw_labels):
 
 
 @pytest.fixture
-def posterior(tokenizer):
-    """How labels become tokens, and the pixels per token."""
-    transform, dictionary = tokenizer
-    return lambda labels: dictionary.encode(transform.paint(labels)), dictionary.stride
+def autoencoder(tokenizer):
+    return MaskigeAutoencoder(*tokenizer, SoftDistance())
 
 
 def test_a_token_is_valid_unless_its_whole_cell_is_ignored(labels):
@@ -88,28 +87,31 @@ def test_both_fills_and_counts_cells_that_have_labels(labels):
     assert not valid.all()
 
 
-def test_the_configured_policy_holds_from_the_end_of_the_warm_up_on():
-    policy = IgnorePolicy("filled", fill_warmup=3)
-    assert [policy.at(step) for step in range(5)] == ["masked", "masked", "masked", "filled", "filled"]
-    assert IgnorePolicy().at(0) == "both"
+def test_the_configured_policy_holds_from_the_end_of_the_warm_up_on(labels, autoencoder):
+    encoder = TargetEncoder(ignore_policy="filled", fill_warmup=3)
+    masked_cells = token_valid(labels, 4)
+    for step in range(5):
+        valid = encoder(autoencoder, labels, PIXEL_LOGITS, step).token_valid
+        assert valid.equal(masked_cells) if step < 3 else valid.all()
+    assert TargetEncoder().ignore_policy == "both"
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "fill"}, r"stage\.ignore_policy='fill': one of both, masked, filled"),
+        ({"ignore_policy": "fill"}, r"stage\.ignore_policy='fill': one of both, masked, filled"),
         ({"fill_warmup": -1}, r"stage\.fill_warmup=-1 must be a number of steps, 0 or more"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        IgnorePolicy(**settings)
+        TargetEncoder(**settings)
 
 
 @pytest.mark.parametrize("policy", IGNORE_POLICIES)
-def test_tokens_encode_the_painted_labels_of_the_policy(labels, tokenizer, posterior, policy):
+def test_tokens_encode_the_painted_labels_of_the_policy(labels, tokenizer, autoencoder, policy):
     transform, dictionary = tokenizer
-    targets = token_targets(labels, PIXEL_LOGITS, policy, *posterior)
+    targets = TargetEncoder(ignore_policy=policy)(autoencoder, labels, PIXEL_LOGITS)
     painted = labels.numpy() if policy == "masked" else np.where(labels == 255, PIXEL_LOGITS.argmax(1), labels)
     assert targets.tokens.equal(dictionary.encode(transform.paint(torch.from_numpy(painted))))
     assert targets.token_valid.equal(token_valid(labels, 4) | (policy == "filled"))
@@ -117,32 +119,29 @@ def test_tokens_encode_the_painted_labels_of_the_policy(labels, tokenizer, poste
     assert targets.shares.equal(torch.ones(2, 4, 6, 1))
 
 
-def test_the_policies_differ_in_partly_labelled_cells_only(labels, posterior):
-    guessed, kept = (token_targets(labels, PIXEL_LOGITS, policy, *posterior).tokens for policy in ("both", "masked"))
+def test_the_policies_differ_in_partly_labelled_cells_only(labels, autoencoder):
+    encoders = (TargetEncoder(ignore_policy=policy) for policy in ("both", "masked"))
+    guessed, kept = (encoder(autoencoder, labels, PIXEL_LOGITS).tokens for encoder in encoders)
     whole = (labels != 255).view(2, 4, 4, 6, 4).all(4).all(2)
     assert guessed[whole].equal(kept[whole])
     assert not guessed.equal(kept)
 
 
-def test_a_posterior_of_several_tokens_names_its_first_the_token(labels, posterior):
-    encode, stride = posterior
+def test_a_posterior_of_several_tokens_names_its_first_the_token(labels, autoencoder):
     shares = torch.tensor([0.75, 0.25]).expand(2, 4, 6, 2)
 
-    def two(painted):
-        tokens = encode(painted)
-        return torch.stack([tokens, 1 - tokens.clamp(max=1)], dim=-1), shares
+    class Two(torch.nn.Module):
+        def forward(self, tokenizer, maskige):
+            tokens = tokenizer.encode(maskige)
+            return torch.stack([tokens, 1 - tokens.clamp(max=1)], dim=-1), shares
 
-    targets = token_targets(labels, PIXEL_LOGITS, "both", two, stride)
-    assert targets.tokens.equal(token_targets(labels, PIXEL_LOGITS, "both", encode, stride).tokens)
+    targets = TargetEncoder(Two())(autoencoder, labels, PIXEL_LOGITS)
+    assert targets.tokens.equal(TargetEncoder()(autoencoder, labels, PIXEL_LOGITS).tokens)
     assert targets.candidates[..., 0].equal(targets.tokens)
     assert targets.shares.equal(shares)
 
 
-def test_targets_ask_nothing_of_the_pixel_head(labels, posterior):
-    targets = token_targets(labels, PIXEL_LOGITS.clone().requires_grad_(), "filled", *posterior)
+def test_targets_ask_nothing_of_the_pixel_head(labels, autoencoder):
+    encoder = TargetEncoder(ignore_policy="filled")
+    targets = encoder(autoencoder, labels, PIXEL_LOGITS.clone().requires_grad_())
     assert not targets.tokens.requires_grad
-
-
-def test_an_unknown_policy_is_refused_with_those_there_are(labels, posterior):
-    with pytest.raises(ValueError, match=r"stage\.ignore_policy='fill': one of both, masked, filled"):
-        token_targets(labels, PIXEL_LOGITS, "fill", *posterior)

@@ -39,7 +39,7 @@ def test_they_come_back_as_ignored_and_all_others_as_reconstructed(autoencoder, 
     hidden = torch.zeros(2, 30, 61, dtype=torch.bool)
     hidden[0, 8:16, 16:24] = hidden[0, 8:16, 0:8] = hidden[1, 24:, 56:] = True
     assert (decoded == 255).equal(hidden)
-    assert decoded[~hidden].equal(autoencoder.reconstruct(labels).labels[~hidden])
+    assert decoded[~hidden].equal(autoencoder.reconstruct(labels).labels()[~hidden])
 
 
 def test_a_map_without_any_label_comes_back(autoencoder):

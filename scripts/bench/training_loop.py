@@ -31,10 +31,10 @@ from gss.assembly.build import build_segmenter
 from gss.callbacks.progress import StepProgress
 from gss.cli.configuration import instantiate
 from gss.display.progress import choose_display
-from gss.objectives.conditioning import training_settings
+from gss.objectives.conditioning import build_criterion, build_target_encoder
 from gss.objectives.divergence import token_divergence
 from gss.objectives.losses import pixel_loss
-from gss.objectives.targets import token_targets
+from gss.objectives.targets import TargetEncoder
 from gss.pipeline import GenerativeSegmenter
 from gss.runs.training import build_trainer
 from gss.stages.base import Batch
@@ -56,8 +56,9 @@ def measure(effort: Effort) -> list[Row]:
     optimisation: Optimisation = instantiate(config["optim"])
     data = _data(images, labels, config["data"]["batch_size"], steps)
     turns = StepByStep(BareLoop(copy.deepcopy(segmenter), optimisation, config["stage"], data))
-    settings = training_settings(config, segmenter.autoencoder)
-    stage = ConditioningStage(segmenter, classes, optimisation, {}, config["stage"]["readout"], **settings)
+    readout, autoencoder = config["stage"]["readout"], segmenter.autoencoder
+    parts = build_criterion(config, autoencoder, readout), build_target_encoder(config["stage"], autoencoder, None)
+    stage = ConditioningStage(segmenter, classes, optimisation, {}, readout, *parts)
     _fit(stage, config, turns, data)
     ours, other = turns.ours[effort.warm_up :], turns.other[effort.warm_up :]
     assert len(ours) == effort.repeats, f"{len(turns.ours)} steps were taken, not {steps}"
@@ -74,7 +75,7 @@ class BareLoop:
         stage: dict[str, Any],
         data: DataLoader[Batch],
     ) -> None:
-        self.segmenter, self.policy = segmenter.train(), stage["ignore_policy"]
+        self.segmenter, self.encode = segmenter.train(), TargetEncoder(ignore_policy=stage["ignore_policy"])
         self.token_weight: float = stage["token_weight"]
         self.pixel_weight: float = stage["pixel_weight"]
         self.clip = optimisation.gradient_clip
@@ -100,7 +101,7 @@ class BareLoop:
         assert stage_one is not None
         assert output.prior is not None
         pixels = pixel_loss(output.pixel_logits, labels)
-        targets = token_targets(labels, output.pixel_logits, self.policy, stage_one.encode, stage_one.stride)
+        targets = self.encode(stage_one, labels, output.pixel_logits)
         divergence = token_divergence(output.prior, targets)
         return self.token_weight * divergence + self.pixel_weight * pixels
 

@@ -39,9 +39,9 @@ def counted(checkpoint, split, readout, samples=None):
     labels = torch.stack([sample["labels"] for sample in samples])
     with torch.no_grad():
         if readout == "ceiling":
-            predicted = trained.segmenter.autoencoder.reconstruct(labels).labels
+            predicted = trained.segmenter.autoencoder.reconstruct(labels).labels()
         else:
-            predicted = trained.segmenter(torch.stack([sample["image"] for sample in samples]), readout).labels
+            predicted = trained.segmenter(torch.stack([sample["image"] for sample in samples]), readout).labels()
     guessed, true = predicted[labels != 255].numpy(), labels[labels != 255].numpy()
     per_class = {}
     for k, name in enumerate(trained.label_space.names):
@@ -152,7 +152,7 @@ def test_class_probs_are_judged_in_every_readout(run_evaluate, tiny_checkpoint):
     labels = np.stack([data[index]["labels"] for index in range(3)])
     for readout in ("argmax", "expected", "pixel"):
         with torch.no_grad():
-            probs = [trained.segmenter(data[index]["image"][None], readout).class_probs[0] for index in range(3)]
+            probs = [trained.segmenter(data[index]["image"][None], readout).class_probs()[0] for index in range(3)]
         judged = torch.stack(probs).double().permute(0, 2, 3, 1).numpy()[labels != 255]
         true, found = labels[labels != 255], metrics["readouts"][readout]
         sure, right = judged.max(1), judged.argmax(1) == true

@@ -66,7 +66,7 @@ def test_an_image_of_the_trained_size_is_labelled_as_the_network_says(run_predic
     image = torch.from_numpy(pixels(images / "fits.png").copy()).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         expected = TrainedSegmenter.load(tiny_checkpoint).segmenter(image, readout)
-    assert (pixels(output / "labels" / "fits.png") == expected.labels[0].numpy()).all()
+    assert (pixels(output / "labels" / "fits.png") == expected.labels()[0].numpy()).all()
 
 
 def test_a_maskige_of_the_likeliest_tokens_is_painted_in_the_palette(run_predict, images):

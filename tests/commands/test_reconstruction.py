@@ -43,7 +43,7 @@ def truth(tiny_prior):
     data = instantiate(artefact.description["data_settings"]).dataset("val")
     samples = [data[index] for index in range(len(data))]
     labels, autoencoder = torch.stack([sample["labels"] for sample in samples]), load_autoencoder(artefact)
-    return samples, labels, autoencoder.encode(labels), autoencoder.reconstruct(labels).labels, autoencoder
+    return samples, labels, autoencoder.encode(labels), autoencoder.reconstruct(labels).labels(), autoencoder
 
 
 def iou_by_class(predicted, labels, num_classes=19):
@@ -180,7 +180,7 @@ def test_other_data_of_the_same_classes_are_measured_at_their_size(run_reconstru
     data = instantiate(PriorArtefact.load(tiny_prior).description["data_settings"])
     data.size = (63, 120)  # no multiple of the stride
     labels = torch.cat(list(data.label_batches("val")))
-    predicted = load_autoencoder(PriorArtefact.load(tiny_prior)).reconstruct(labels).labels
+    predicted = load_autoencoder(PriorArtefact.load(tiny_prior)).reconstruct(labels).labels()
     assert metrics["ceiling"] == pytest.approx(mean_of(iou_by_class(predicted, labels)))
 
 

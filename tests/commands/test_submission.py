@@ -50,7 +50,7 @@ def predicted(checkpoint, image):
 
     def segment(shown):
         with torch.no_grad():
-            yield "expected", trained.segmenter(shown, "expected").class_probs
+            yield "expected", trained.segmenter(shown, "expected").class_probs()
 
     return trained.inference().labels(segment, image)["expected"][0].numpy()
 

@@ -10,7 +10,6 @@ import timm
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-import gss.stages.conditioning
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import load_autoencoder, restore_segmenter
 from gss.assembly.checkpoint_io import AtomicCheckpointIO
@@ -18,10 +17,10 @@ from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
 from gss.cli.configuration import instantiate
 from gss.evaluate import evaluate
 from gss.networks.token_scores import TokenScores
-from gss.objectives.conditioning import Objective
+from gss.objectives.conditioning import ConditioningLoss
 from gss.objectives.divergence import token_divergence
 from gss.objectives.losses import label_loss, pixel_loss
-from gss.objectives.targets import token_targets
+from gss.objectives.targets import TargetEncoder
 from gss.pipeline import MaskigeAutoencoder
 
 CONDITIONING = ("stage=conditioning", "callbacks=default", "callbacks.panels=null")
@@ -61,7 +60,7 @@ def test_a_restored_segmenter_gives_the_same_bits(trained):
     segmenter, image = trained.module.segmenter.eval(), torch.rand(2, 3, 32, 64)
     with torch.no_grad():
         for readout in ("pixel", "argmax", "expected"):
-            assert restored(image, readout).class_probs.equal(segmenter(image, readout).class_probs)
+            assert restored(image, readout).class_probs().equal(segmenter(image, readout).class_probs())
 
 
 def test_class_balance_weighs_tokens_by_what_they_show_and_decodes_each_token_once(run_tiny, tmp_path, monkeypatch):
@@ -73,8 +72,8 @@ def test_class_balance_weighs_tokens_by_what_they_show_and_decodes_each_token_on
         tmp_path, "stage=conditioning", "stage.class_balance=0.5", "optim.optimizer.lr=0", "max_steps=1"
     ).module
     (codes,) = decoded
-    expected = np.einsum("vkyx,k->v", codes.numpy(), stage.class_weights.numpy()) / 64  # stride 8
-    np.testing.assert_allclose(stage.token_weights.numpy(), expected, rtol=1e-5)
+    expected = np.einsum("vkyx,k->v", codes.numpy(), stage.criterion.class_weights.numpy()) / 64  # stride 8
+    np.testing.assert_allclose(stage.criterion.token_weights.numpy(), expected, rtol=1e-5)
     assert expected.max() > 1.1 * expected.min()
     usage = stage.segmenter.autoencoder.tokenizer.log_usage().exp().numpy() * expected
     bias = stage.segmenter.network.token_head.bias.detach()
@@ -98,7 +97,7 @@ def test_figures_equal_those_counted_pixel_by_pixel(trained):
     labels = np.stack([sample["labels"] for sample in samples])
     for readout in ("argmax", "expected", "pixel"):
         with torch.no_grad():
-            predicted = np.stack([segmenter(sample["image"][None], readout).labels[0] for sample in samples])
+            predicted = np.stack([segmenter(sample["image"][None], readout).labels()[0] for sample in samples])
         guessed, true = predicted[labels != 255], labels[labels != 255]
         classes = np.union1d(guessed, true)
         iou = [((guessed == k) & (true == k)).sum() / ((guessed == k) | (true == k)).sum() for k in classes]
@@ -210,8 +209,8 @@ def test_a_checkpoint_of_before_a_key_existed_is_restored(run_tiny, tmp_path):
     checkpoint["gss"]["config"]["backbone"] = old
     image = torch.rand(1, 3, 32, 64)
     with torch.no_grad():
-        found = restore_segmenter(checkpoint)(image).class_probs
-        assert found.equal(run.module.segmenter.eval()(image).class_probs)
+        found = restore_segmenter(checkpoint)(image).class_probs()
+        assert found.equal(run.module.segmenter.eval()(image).class_probs())
 
 
 def test_a_checkpoint_is_named_only_where_one_is_kept(run_tiny, tmp_path, caplog):
@@ -240,7 +239,7 @@ def test_the_loss_is_the_weighted_sum_of_divergence_and_pixel_loss(trained, monk
     labels[0, :16] = 255
     loss = stage.training_step({"image": image, "labels": labels, "name": ["a", "b"]}, 0)
     output, autoencoder = stage.segmenter.network(image), stage.segmenter.autoencoder
-    targets = token_targets(labels, output.pixel_logits, "both", autoencoder.encode, autoencoder.stride)
+    targets = TargetEncoder()(autoencoder, labels, output.pixel_logits)
     divergence = token_divergence(output.prior, targets)
     pixels = pixel_loss(output.pixel_logits, labels)
     assert loss.item() == pytest.approx((0.8 * divergence + 0.2 * pixels).item(), rel=1e-5)
@@ -253,18 +252,19 @@ def test_every_part_of_the_loss_is_counted_by_its_weight(trained, monkeypatch):
     stage, logged = copy.deepcopy(trained.module).eval(), {}
     stage.log = lambda name, value, **settings: logged.update({name: value})
     stage.log_dict = lambda values, **settings: logged.update(values)
-    stage.objective = Objective(token_weight=0.5, pixel_weight=0.3, label_weight=0.7, focal=1.5)
-    stage.class_weights, stage.token_weights = torch.rand(19) + 0.5, torch.rand(32) + 0.5
+    counted = {"class_weights": torch.rand(19) + 0.5, "token_weights": torch.rand(32) + 0.5}
+    stage.criterion = ConditioningLoss(token_weight=0.5, pixel_weight=0.3, label_weight=0.7, focal=1.5, **counted)
     image, labels = torch.rand(2, 3, 32, 64), torch.randint(19, (2, 32, 64))
     labels[0, :16] = 255
     loss = stage.training_step({"image": image, "labels": labels, "name": ["a", "b"]}, 0)
     output, autoencoder = stage.segmenter.network(image), stage.segmenter.autoencoder
-    targets = token_targets(labels, output.pixel_logits, "both", autoencoder.encode, autoencoder.stride)
+    targets = TargetEncoder()(autoencoder, labels, output.pixel_logits)
     surprise = -output.prior.logits().log_softmax(1).gather(1, targets.tokens[:, None])[:, 0][targets.token_valid]
-    counts = stage.token_weights[targets.tokens[targets.token_valid]]
+    counts = stage.criterion.token_weights[targets.tokens[targets.token_valid]]
     minimised = (counts * (1 - (-surprise).exp()) ** 1.5 * surprise).mean()
-    pixels = pixel_loss(output.pixel_logits, labels, stage.class_weights)
-    shown = label_loss(autoencoder, autoencoder.decode_scores(output.prior, "expected"), labels, stage.class_weights)
+    pixels = pixel_loss(output.pixel_logits, labels, counted["class_weights"])
+    expected = autoencoder.decode_scores(output.prior, "expected")
+    shown = label_loss(autoencoder, expected, labels, counted["class_weights"])
     assert loss.item() == pytest.approx((0.5 * minimised + 0.3 * pixels + 0.7 * shown).item(), rel=1e-5)
     assert logged["train/loss"].equal(loss)
     assert logged["train/token_divergence"].item() == pytest.approx((counts * surprise).mean().item(), rel=1e-5)
@@ -280,15 +280,15 @@ def test_every_part_of_the_loss_is_counted_by_its_weight(trained, monkeypatch):
     ],
 )
 def test_choices_of_targets_and_losses_train(run_tiny, tmp_path, monkeypatch, choices):
-    policies, made = [], gss.stages.conditioning.token_targets
+    policies, made = [], TargetEncoder.forward
 
-    def watched(labels, pixel_logits, policy, encode, stride):
-        policies.append(policy)
-        targets = made(labels, pixel_logits, policy, encode, stride)
+    def watched(encoder, autoencoder, labels, pixel_logits, step):
+        policies.append("masked" if step < encoder.fill_warmup else encoder.ignore_policy)
+        targets = made(encoder, autoencoder, labels, pixel_logits, step)
         assert targets.candidates.shape[-1] == {"soft": 8, "smoothed": 9}.get(settings["posterior"]["name"], 1)
         return targets
 
-    monkeypatch.setattr(gss.stages.conditioning, "token_targets", watched)
+    monkeypatch.setattr(TargetEncoder, "forward", watched)
     settings = {"posterior": {"name": dict(c.split("=") for c in choices).get("stage.posterior.name", "one_hot")}}
     run = run_tiny(tmp_path, *CONDITIONING, *choices)
     configured = choices[0].partition("=")[2]
@@ -312,7 +312,7 @@ def test_a_checkpoint_from_before_these_choices_is_evaluated_all_the_same(traine
 def test_the_loss_is_exactly_zero_when_the_prior_is_the_posterior(trained):
     autoencoder, labels = trained.module.segmenter.autoencoder, torch.randint(19, (2, 32, 64))
     nothing = torch.zeros(2, 19, 32, 64)
-    targets = token_targets(labels, nothing, "both", autoencoder.encode, autoencoder.stride)
+    targets = TargetEncoder()(autoencoder, labels, nothing)
     one_hot = torch.nn.functional.one_hot(targets.tokens, autoencoder.tokenizer.vocab_size).movedim(-1, 1)
     posterior = TokenScores.from_logits(one_hot.float().mul(1000))
     assert token_divergence(posterior, targets).item() == 0
@@ -325,8 +325,8 @@ def test_panel_rows_show_what_was_generated(trained):
         rows = stage.panel_rows({"image": image, "labels": labels, "name": ["a", "b", "c"]}, 2)
         expected = stage.segmenter(image[:2], "expected")
     assert [row.name for row in rows] == ["a", "b"]
-    assert rows[1].predicted_labels.equal(expected.labels[1])
-    assert rows[1].decoded_maskige.equal(expected.maskige[1])
+    assert rows[1].predicted_labels.equal(expected.labels()[1])
+    assert rows[1].decoded_maskige.equal(expected.maskige()[1])
     assert rows[1].class_probs.sum(0).sub(1).abs().max() < 1e-5
 
 
@@ -409,7 +409,7 @@ def test_a_head_for_used_tokens_is_restored_as_it_was(run_tiny, tmp_path, few_co
     restored, image = restore_segmenter(checkpoint), torch.rand(1, 3, 32, 64)
     with torch.no_grad():
         for readout in ("argmax", "expected"):
-            assert restored(image, readout).class_probs.equal(segmenter(image, readout).class_probs)
+            assert restored(image, readout).class_probs().equal(segmenter(image, readout).class_probs())
         assert restored.network(image).prior.features.equal(segmenter.network(image).prior.features)
 
 
@@ -432,7 +432,7 @@ def test_both_tokenizers_feed_stage_two(run_tiny, tmp_path):
     restored = restore_segmenter(torch.load(run.folder / LAST, weights_only=True))
     segmenter, image = run.module.segmenter.eval(), torch.rand(1, 3, 32, 64)
     with torch.no_grad():
-        assert restored(image).class_probs.equal(segmenter(image).class_probs)
+        assert restored(image).class_probs().equal(segmenter(image).class_probs())
     held = load_autoencoder(PriorArtefact.load(tmp_path / "p.safetensors")).state_dict()
     assert all(tensor.equal(held[name]) for name, tensor in segmenter.autoencoder.state_dict().items())
 

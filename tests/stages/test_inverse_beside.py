@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
 from gss.evaluate import evaluate
-from gss.objectives.conditioning import Objective, training_settings
+from gss.objectives.conditioning import ConditioningLoss, build_criterion
 
 FT_W = ("maskige=ft_w", "maskige.inverse.channels=8", "maskige.temperature=1.0e5", "maskige.max_steps=0")
 BESIDE = ("stage=conditioning", *FT_W, "callbacks=default", "callbacks.panels=null", "optim.gradient_clip=0.05")
@@ -128,16 +128,17 @@ def test_it_learns_beside_a_label_loss_by_the_other_readout_in_mixed_precision(r
 def test_what_is_read_falls_and_asks_nothing_of_the_network(runs, readout):
     """Labels that are one colour for another, which an inverse can learn."""
     stage = copy.deepcopy(runs[1.0][0].module).train()
-    segmenter, objective = stage.segmenter, Objective(token_weight=0, pixel_weight=0, inverse_weight=2.0)
+    segmenter = stage.segmenter
+    criterion = ConditioningLoss(token_weight=0, pixel_weight=0, inverse_weight=2.0, readout=readout)
     output = segmenter.network(torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(1)))
     with torch.no_grad():
         drawn = segmenter.autoencoder.decode_scores(output.prior, readout).class_probs.argmax(1)
     labels = (drawn + 1) % 19
-    targets, found = stage._targets(labels, output), []
+    targets, found = stage.targets(labels, output), []
     optimizer = torch.optim.Adam(segmenter.autoencoder.inverse.parameters(), lr=0.05)
     segmenter.network.zero_grad()
     for _ in range(30):
-        losses = objective.losses(segmenter, output, labels, targets, readout)
+        losses = criterion(segmenter.autoencoder, output, targets, labels)
         found.append(losses["train/reading"].item())
         optimizer.zero_grad()
         losses["train/reading"].backward()
@@ -157,7 +158,7 @@ def test_a_restored_segmenter_has_the_same_head_and_the_trained_inverse(runs):
     with torch.no_grad():
         assert restored.network(image).prior.logits().equal(segmenter.network(image).prior.logits())
         for readout in ("pixel", "argmax", "expected"):
-            assert restored(image, readout).class_probs.equal(segmenter(image, readout).class_probs)
+            assert restored(image, readout).class_probs().equal(segmenter(image, readout).class_probs())
 
 
 def test_an_averaged_training_averages_the_inverse_too(run_tiny, tmp_path, prior):
@@ -169,7 +170,7 @@ def test_an_averaged_training_averages_the_inverse_too(run_tiny, tmp_path, prior
     checkpoint = read_checkpoint(run.folder / LAST)
     assert not checkpoint["state_dict"][name].equal(checkpoint["current_model_state"][name])
     with torch.no_grad():
-        assert restored(image).class_probs.equal(segmenter(image).class_probs)
+        assert restored(image).class_probs().equal(segmenter(image).class_probs())
 
 
 def test_evaluation_reads_by_the_trained_inverse(runs, compose_run, tmp_path):
@@ -232,7 +233,7 @@ def test_what_cannot_learn_is_refused_before_the_first_step(
 def test_an_inverse_that_would_never_be_asked_is_refused(runs):
     run = runs[1.0][0]
     config, autoencoder = run.module.record["config"], copy.copy(run.module.segmenter.autoencoder)
-    training_settings(config, autoencoder)
+    build_criterion(config, autoencoder, "expected")
     autoencoder.native_probs = True
     with pytest.raises(ValueError, match=r"trained and never asked.*maskige\.native_probs=false"):
-        training_settings(config, autoencoder)
+        build_criterion(config, autoencoder, "expected")

@@ -74,7 +74,7 @@ def mean_iou(predicted, labels):
 def test_whole_images_are_answered_at_their_own_size(whole, readout):
     segmenter, samples = scenes(whole)
     predicted = [
-        enlarged(segmenter(shown_whole(sample["image"]), readout).class_probs)[0].argmax(0).numpy()
+        enlarged(segmenter(shown_whole(sample["image"]), readout).class_probs())[0].argmax(0).numpy()
         for sample in samples
     ]
     labels = [sample["labels"].numpy() for sample in samples]
@@ -86,7 +86,7 @@ def test_the_ceiling_is_of_labels_at_the_size_that_the_network_sees(whole, tiny_
     segmenter, samples = scenes(whole)
     small = [sample["labels"][None, 1::2, 1::2] for sample in samples]
     predicted = [
-        enlarged(segmenter.autoencoder.reconstruct(labels).class_probs)[0].argmax(0).numpy() for labels in small
+        enlarged(segmenter.autoencoder.reconstruct(labels).class_probs())[0].argmax(0).numpy() for labels in small
     ]
     ceiling = mean_iou(predicted, [sample["labels"].numpy() for sample in samples])
     assert whole.figures["val/ceiling"] == pytest.approx(ceiling, abs=2e-4)
@@ -98,7 +98,7 @@ def test_the_ceiling_is_of_labels_at_the_size_that_the_network_sees(whole, tiny_
 def test_windows_are_averaged_in_class_probs(windows, readout):
     segmenter, samples = scenes(windows)
     predicted = [
-        in_windows(lambda shown: segmenter(shown, readout).class_probs, sample["image"][None])[0].argmax(0).numpy()
+        in_windows(lambda shown: segmenter(shown, readout).class_probs(), sample["image"][None])[0].argmax(0).numpy()
         for sample in samples
     ]
     labels = [sample["labels"].numpy() for sample in samples]
@@ -109,7 +109,7 @@ def test_windows_are_averaged_in_class_probs(windows, readout):
 def test_the_ceiling_goes_through_the_same_windows(windows):
     segmenter, samples = scenes(windows)
     predicted = [
-        in_windows(lambda shown: segmenter.autoencoder.reconstruct(shown).class_probs, sample["labels"][None])
+        in_windows(lambda shown: segmenter.autoencoder.reconstruct(shown).class_probs(), sample["labels"][None])
         for sample in samples
     ]
     ceiling = mean_iou([found[0].argmax(0).numpy() for found in predicted], [s["labels"].numpy() for s in samples])

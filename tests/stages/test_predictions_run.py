@@ -70,8 +70,8 @@ def test_the_network_says_what_it_said_before(run, tiny_checkpoint):
     assert logits[0].equal(logits[1])
     segmenter = TrainedSegmenter.load(run.figures["checkpoint"]).segmenter
     generation, autoencoder = segmenter(image, "expected"), segmenter.autoencoder
-    read = autoencoder.inverse(generation.maskige, autoencoder.transform.colours)
-    assert generation.class_probs.equal(read)
+    read = autoencoder.inverse(generation.maskige(), autoencoder.transform.colours)
+    assert generation.class_probs().equal(read)
 
 
 def test_evaluation_finds_the_figures_of_before_and_after(run, tiny_checkpoint, compose_run, tmp_path):

@@ -39,7 +39,7 @@ def test_the_ceiling_is_the_miou_of_labels_through_the_artefact(run_tiny, compos
     run = run_tiny(tmp_path, "stage=prior", f"prior={path}")
     artefact = PriorArtefact.load(path)
     labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
-    reconstructed = load_autoencoder(artefact).reconstruct(labels).labels
+    reconstructed = load_autoencoder(artefact).reconstruct(labels).labels()
     assert run.figures["val/ceiling"] == pytest.approx(mean_iou(reconstructed, labels), abs=1e-6)
     assert artefact.ceiling == run.figures["val/ceiling"] == run.figures["objective"]
     assert run.figures["prior"] == str(path)
@@ -67,7 +67,7 @@ def test_a_learned_tokenizer_is_trained_and_measured_as_saved(run_tiny, compose_
     assert keep.steps == 3
     artefact = PriorArtefact.load(path)
     labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
-    reconstructed = load_autoencoder(artefact).eval().reconstruct(labels).labels
+    reconstructed = load_autoencoder(artefact).eval().reconstruct(labels).labels()
     assert artefact.ceiling == run.figures["val/ceiling"] == pytest.approx(mean_iou(reconstructed, labels), abs=1e-6)
 
 
@@ -83,7 +83,7 @@ def test_a_dictionary_with_context_is_fitted_once_and_then_trained_on_windows(ru
     autoencoder = load_autoencoder(artefact).eval()
     assert autoencoder.tokenizer.context.output.weight.abs().sum() > 0  # moved, and not made anew for the last measure
     labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
-    ceiling = mean_iou(autoencoder.reconstruct(labels).labels, labels)
+    ceiling = mean_iou(autoencoder.reconstruct(labels).labels(), labels)
     assert artefact.ceiling == run.figures["val/ceiling"] == pytest.approx(ceiling, abs=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_a_published_tokenizer_is_frozen_and_measured_as_saved(run_tiny, compose
     labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
     autoencoder = load_autoencoder(artefact)
     assert artefact.ceiling == run.figures["val/ceiling"]
-    assert artefact.ceiling == pytest.approx(mean_iou(autoencoder.reconstruct(labels).labels, labels), abs=1e-6)
+    assert artefact.ceiling == pytest.approx(mean_iou(autoencoder.reconstruct(labels).labels(), labels), abs=1e-6)
     assert autoencoder.tokenizer.log_usage().unique().numel() > 1
 
 
@@ -167,7 +167,7 @@ def test_panel_rows_show_what_becomes_of_the_labels(run_tiny, tmp_path):
     labels = torch.randint(19, (3, 32, 64))
     rows = stage.panel_rows({"image": torch.rand(3, 3, 32, 64), "labels": labels, "name": ["a", "b", "c"]}, 2)
     assert [row.name for row in rows] == ["a", "b"]
-    assert rows[1].predicted_labels.equal(stage.autoencoder.reconstruct(labels[1:2]).labels[0])
+    assert rows[1].predicted_labels.equal(stage.autoencoder.reconstruct(labels[1:2]).labels()[0])
     assert rows[1].maskige.equal(stage.autoencoder.transform.paint(labels[1:2])[0])
     assert rows[1].decoded_maskige.shape == (3, 32, 64)
 
@@ -209,7 +209,7 @@ def test_the_third_class_rate_is_that_of_the_reconstruction(run_tiny, compose_ti
     path = tmp_path / "prior.safetensors"
     run = run_tiny(tmp_path, "stage=prior", f"prior={path}")
     labels = validation_labels(compose_tiny(tmp_path, "stage=prior"))
-    predicted, band, third = load_autoencoder(PriorArtefact.load(path)).reconstruct(labels).labels, 0, 0
+    predicted, band, third = load_autoencoder(PriorArtefact.load(path)).reconstruct(labels).labels(), 0, 0
     for picture, y, x in np.ndindex(*labels.shape):
         square = labels[picture, max(0, y - 3) : y + 4, max(0, x - 3) : x + 4]
         classes = set(square.flatten().tolist()) - {255}
@@ -222,7 +222,7 @@ def test_the_boundary_f_score_is_that_of_the_reconstruction(run_tiny, compose_ti
     path = tmp_path / "prior.safetensors"
     run = run_tiny(tmp_path, "stage=prior", f"prior={path}")
     labels, artefact = validation_labels(compose_tiny(tmp_path, "stage=prior")), PriorArtefact.load(path)
-    expected = boundary_f_scores(load_autoencoder(artefact).reconstruct(labels).labels, labels, 19, tolerance=3)
+    expected = boundary_f_scores(load_autoencoder(artefact).reconstruct(labels).labels(), labels, 19, tolerance=3)
     assert run.figures["val/boundary_f3"] == pytest.approx(np.nanmean(expected), abs=1e-6)
     assert artefact.boundary_f3 == run.figures["val/boundary_f3"]
 

@@ -47,14 +47,18 @@ def test_training_reports_every_set_and_condition(run_tiny, elsewhere, weather, 
     )
     for prefix, samples in (("val", own), ("val/other", other)):
         for readout in ("argmax", "expected", "pixel"):
-            expected = counted(samples, lambda sample, by=readout: segmenter(sample["image"][None], by).labels[0])
+            expected = counted(samples, lambda sample, by=readout: segmenter(sample["image"][None], by).labels()[0])
             assert figures[f"{prefix}/{readout}/miou"] == pytest.approx(expected, abs=1e-6)
         for place, condition in enumerate(weather):
-            expected = counted(samples[place::2], lambda sample: segmenter(sample["image"][None], "expected").labels[0])
+            expected = counted(
+                samples[place::2], lambda sample: segmenter(sample["image"][None], "expected").labels()[0]
+            )
             assert figures[f"{prefix}/{condition}/miou"] == pytest.approx(expected, abs=1e-6)
         mean = (figures[f"{prefix}/fog/miou"] + figures[f"{prefix}/night/miou"]) / 2
         assert figures[f"{prefix}/condition_mean"] == pytest.approx(mean, abs=1e-6)
-        expected = counted(samples, lambda sample: segmenter.autoencoder.reconstruct(sample["labels"][None]).labels[0])
+        expected = counted(
+            samples, lambda sample: segmenter.autoencoder.reconstruct(sample["labels"][None]).labels()[0]
+        )
         assert figures[f"{prefix}/ceiling"] == pytest.approx(expected, abs=1e-6)
         assert {f"{prefix}/boundary_f3", f"{prefix}/iou/road", f"{prefix}/macc", f"{prefix}/aacc"} <= figures.keys()
     both = figures["val/miou"], figures["val/other/miou"]
@@ -84,7 +88,7 @@ def test_stage_one_reports_the_ceiling_of_every_set(run_tiny, elsewhere, weather
     data = instantiate(run.module.record["config"]["data"]).elsewhere["other"].dataset("val")
 
     def reconstruct(sample):
-        return autoencoder.reconstruct(sample["labels"][None]).labels[0]
+        return autoencoder.reconstruct(sample["labels"][None]).labels()[0]
 
     assert figures["val/ceiling"] == figures["val/miou"] == before
     assert figures["val/other/ceiling"] == pytest.approx(counted([data[0], data[1]], reconstruct), abs=1e-6)

@@ -81,7 +81,9 @@ def test_the_ceiling_is_that_of_the_artefact(learned, compose_tiny, tmp_path):
     _, run, _ = learned
     labels = torch.cat(list(instantiate(compose_tiny(tmp_path, "stage=prior").data).label_batches("val")))
     matrix = ConfusionMatrix(19)
-    matrix.update(load_autoencoder(PriorArtefact.load(run.figures["prior"])).eval().reconstruct(labels).labels, labels)
+    matrix.update(
+        load_autoencoder(PriorArtefact.load(run.figures["prior"])).eval().reconstruct(labels).labels(), labels
+    )
     expected = scores(matrix.compute(), [str(k) for k in range(19)]).miou
     assert run.figures["val/ceiling"] == run.figures["objective"] == pytest.approx(expected, abs=1e-6)
 
@@ -104,7 +106,7 @@ def test_a_fitted_tokenizer_is_fitted_once_and_its_maskige_is_read(run_tiny, tmp
     assert (len(fits), keep.steps) == (1, 2)
     autoencoder, labels = load_autoencoder(PriorArtefact.load(path)), torch.randint(19, (1, 32, 64))
     generation = autoencoder.reconstruct(labels)
-    assert generation.class_probs.equal(autoencoder.inverse(generation.maskige, autoencoder.transform.colours))
+    assert generation.class_probs().equal(autoencoder.inverse(generation.maskige(), autoencoder.transform.colours))
     assert run.figures["val/ceiling"] > 0
 
 

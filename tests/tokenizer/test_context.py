@@ -36,7 +36,7 @@ def trained(palette, transform, labels):
 
 def wrong(tokenizer, transform, labels):
     autoencoder = MaskigeAutoencoder(transform, tokenizer, SoftDistance())
-    return (autoencoder.reconstruct(labels).labels != labels).sum().item()
+    return (autoencoder.reconstruct(labels).labels() != labels).sum().item()
 
 
 def test_untrained_it_is_the_dictionary(fresh, fit, transform, labels):

@@ -101,14 +101,14 @@ def test_uncertain_tokens_decode_to_the_mean_of_what_they_decode_to(fit, palette
 
 def test_a_code_for_each_distinct_patch_loses_nothing(fit, transform, labels):
     autoencoder = MaskigeAutoencoder(transform, fit(vocab_size=10_000), SoftDistance())
-    assert autoencoder.reconstruct(labels).labels.equal(labels)
+    assert autoencoder.reconstruct(labels).labels().equal(labels)
 
 
 def test_more_codes_never_raise_the_pixel_error(fit, transform, labels):
     errors = []
     for vocab_size in (1, 8, 64):
         autoencoder = MaskigeAutoencoder(transform, fit(vocab_size, count_power=1.0), SoftDistance())
-        errors.append((autoencoder.reconstruct(labels).labels != labels).sum().item())
+        errors.append((autoencoder.reconstruct(labels).labels() != labels).sum().item())
     assert errors[0] > errors[1] > errors[2]
 
 
