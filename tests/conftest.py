@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ProgressBar
+
+from toy_stage import loader
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -191,3 +197,106 @@ def weather(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
     monkeypatch.setattr(SyntheticPairs, "listed", in_weather)
     return ("fog", "night")
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of somebody who set nothing of ours; compiled modules are kept for the session."""
+    ours = ("GSS_", "HYDRA_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    compiled = str(tmp_path_factory.mktemp("compiled"))
+    return {**kept, "PYTHONPATH": str(REPOSITORY / "src"), "PYTHONPYCACHEPREFIX": compiled, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def start(tmp_path: Path, stranger: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a function that runs `python -m gss.COMMAND ...` in the folder `work` and returns how it ended."""
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def started(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", f"gss.{command}", *arguments]
+        return subprocess.run(words, capture_output=True, text=True, cwd=work, env=stranger, timeout=600)
+
+    return started
+
+
+class Run(NamedTuple):
+    """What a run left: its figures, its module, its folder."""
+
+    figures: dict[str, Any]
+    module: LightningModule
+    folder: Path
+
+
+class Keep(Callback):
+    """Holds on to the module, and counts steps and validations."""
+
+    def __init__(self):
+        self.module, self.steps, self.validations = None, 0, 0
+
+    def setup(self, trainer, pl_module, stage):
+        self.module = pl_module
+
+    def on_train_batch_end(self, *arguments):
+        self.steps += 1
+
+    def on_validation_end(self, *arguments):
+        self.validations += 1
+
+
+@pytest.fixture(scope="session")
+def run_tiny(compose_tiny, tiny_prior) -> Callable[..., Run]:
+    """Give a function that composes and runs a stage on the drawn scenes, with more callbacks if wished."""
+
+    from gss.cli.configuration import instantiate, instantiate_each, to_plain
+    from gss.runs.run import run_stage
+    from gss.runs.training import RunParts
+
+    def run(folder: Path, *overrides: str, callbacks: tuple[Callback, ...] = ()) -> Run:
+        config = compose_tiny(folder, f"prior={tiny_prior}", *overrides)
+        keep = Keep()
+        parts = RunParts(
+            datamodule=instantiate(config.data),
+            optimisation=instantiate(config.optim),
+            callbacks=[*instantiate_each(config.callbacks), keep, *callbacks],
+            loggers=instantiate_each(config.logger),
+        )
+        return Run(run_stage(to_plain(config), parts), keep.module, folder)
+
+    return run
+
+
+@pytest.fixture
+def keep() -> Keep:
+    """A second counter, for what a test wants to count by itself."""
+    return Keep()
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
+    """Give trainers of 4 steps with a validation after each second one, nothing logged unless asked."""
+
+    def make(**settings: Any) -> Trainer:
+        defaults: dict[str, Any] = {
+            "max_steps": 4,
+            "val_check_interval": 2,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": any(isinstance(c, ProgressBar) for c in settings.get("callbacks", [])),
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            "default_root_dir": tmp_path,
+        }
+        return Trainer(**{**defaults, **settings})
+
+    return make
+
+
+@pytest.fixture
+def fit() -> Callable[[Trainer, LightningModule], None]:
+    """Run a trainer on drawn images: 8 in pairs for training, 3 for validation."""
+    return lambda trainer, module: trainer.fit(module, loader(8), loader(3))

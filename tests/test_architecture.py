@@ -328,3 +328,22 @@ def test_an_offence_is_noticed(rule: Rule, path: str, source: str, named: str) -
     complaints = list(rule(parse({**SOUND, f"gss/{path}": source})))
     assert len(complaints) == 1
     assert named in complaints[0]
+
+
+def test_the_tests_mirror_the_package() -> None:
+    """The test of `gss/a/b.py` is `tests/a/test_b.py`, or several `tests/a/test_b_SUBJECT.py`."""
+    modules = {path.relative_to(SOURCE_FOLDER / "gss").with_suffix("") for path in SOURCE_FOLDER.glob("gss/**/*.py")}
+    for path in REPOSITORY.glob("tests/*/**/test_*.py"):
+        folder = path.relative_to(REPOSITORY / "tests").parent
+        if folder.parts[0] in ("conf", "scripts"):  # of configurations and of scripts
+            continue
+        tested = path.stem.removeprefix("test_")
+        of_folder = [module.name for module in modules if module.parent == folder]
+        assert any(tested == name or tested.startswith(f"{name}_") for name in of_folder), path
+
+
+def test_tests_know_no_private_names() -> None:
+    for path in REPOSITORY.glob("tests/**/*.py"):
+        for line, name in imported_names(Module(str(path), "tests", "", ast.parse(path.read_text()))):
+            private = [part for part in name.split(".") if part.startswith("_") and not part.startswith("__")]
+            assert not (name.startswith("gss") and private), f"{path}:{line}: {name}"

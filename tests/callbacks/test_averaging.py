@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gss.callbacks.averaging import AveragedWeights
-
-from .toy_stage import ToyStage, loader
+from toy_stage import ToyStage, loader
 
 Numbers = dict[str, np.ndarray]
 

@@ -16,7 +16,7 @@ from gss.data.adverse import Adverse
 from gss.evaluate import evaluate
 from gss.train import train
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CONDITIONS = Adverse().conditions
 READOUTS = ("expected", "argmax", "pixel")
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import gpu_bench
 from bench import confusion_matrix, dvae_decoding, feeding, head_step, inference_windows, label_tokens, nearest_colour
 from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
 from gss.tokenizer.dalle import DalleDVAE
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "bench.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench.py"
 ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
     "nearest_colour_19": 20.0,
     "nearest_colour_19_memory": 10.0,

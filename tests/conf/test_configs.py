@@ -16,7 +16,6 @@ from gss.cli.configuration import config_dir, instantiate, instantiate_each, to_
 from gss.data.synthetic_ade import SyntheticADEPairs
 from gss.runs.training import build_trainer
 from gss.train import train
-from test_published_experiments import MODERN, ROWS
 
 # group -> options that are trained for two steps
 TRAINED = {
@@ -76,20 +75,23 @@ LARGE = {  # built and run without numbers: shapes are checked, memory and time 
     }
 }
 ELSEWHERE = {  # used by tests of another file
-    "data/cityscapes_to_acdc": "tests/data/test_data_configs.py",
-    "data/adverse/drawn": "tests/data/test_data_configs.py",
-    "data/folder_adverse": "tests/commands/test_evaluate.py",
-    "data/camvid_adverse": "tests/test_adverse_results.py",
-    "hardware/gpu": "tests/test_configs.py",
-    "hardware/ddp": "tests/test_configs.py",
-    "hardware/ddp_cpu": "tests/commands/test_processes.py",
-    "evaluate": "tests/commands/test_evaluate.py",
-    "verify": "tests/commands/test_verify_command.py",
-    "cache": "tests/commands/test_cache_command.py",
-    "predict": "tests/commands/test_predict.py",
-    "sample": "tests/commands/test_sample.py",
-    "hydra/help/gss": "tests/commands/test_mistakes.py",
-    **{f"experiment/{name}": "tests/test_published_experiments.py" for name in (*ROWS, *MODERN)},
+    "data/cityscapes_to_acdc": "tests/conf/test_data_configs.py",
+    "data/adverse/drawn": "tests/conf/test_data_configs.py",
+    "data/folder_adverse": "tests/test_evaluate.py",
+    "data/camvid_adverse": "tests/scripts/test_adverse_results.py",
+    "hardware/gpu": "tests/conf/test_configs.py",
+    "hardware/ddp": "tests/conf/test_configs.py",
+    "hardware/ddp_cpu": "tests/test_processes.py",
+    "evaluate": "tests/test_evaluate.py",
+    "verify": "tests/runs/test_data_verification.py",
+    "cache": "tests/runs/test_data_caching.py",
+    "predict": "tests/test_predict.py",
+    "sample": "tests/test_sample.py",
+    "hydra/help/gss": "tests/cli/test_command_line.py",
+    **{
+        f"experiment/{path.stem}": "tests/conf/test_published_experiments.py"
+        for path in config_dir().glob("experiment/gss_*.yaml")
+    },
 }
 BELOW_OTHERS = {  # parts of the runs above
     "config",
@@ -113,7 +115,7 @@ def test_no_file_is_left_out():
         for option in options
     }
     assert every == named | ELSEWHERE.keys() | BELOW_OTHERS
-    assert all((Path(__file__).parents[1] / test).is_file() for test in ELSEWHERE.values())
+    assert all((Path(__file__).parents[2] / test).is_file() for test in ELSEWHERE.values())
 
 
 @pytest.fixture(scope="module")

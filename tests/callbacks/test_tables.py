@@ -13,8 +13,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from gss.callbacks.tables import PerClassTable
-
-from .toy_stage import ToyStage, loader
+from toy_stage import ToyStage, loader
 
 MakeTrainer = Callable[..., pl.Trainer]
 Fit = Callable[[pl.Trainer, pl.LightningModule], None]

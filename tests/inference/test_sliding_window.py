@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from segment_stubs import averaged_by_numpy, by_place, drawn, pixelwise
 
 from gss.inference import Inference
 from gss.inference.bands import assembled
 from gss.inference.sliding_window import BLENDS, Axis, starts, window_bands
+from segment_stubs import averaged_by_numpy, by_place, drawn, pixelwise
 
 SIZES = [(40, 56), (16, 20), (33, 61), (15, 90), (70, 19), (1, 1), (1, 50), (17, 21)]
 

@@ -16,8 +16,7 @@ from PIL import Image
 
 from gss.callbacks.panels import PanelCallback
 from gss.display import draw_panel
-
-from .toy_stage import LABEL_SPACE, ToyStage, draw_rows, images, loader
+from toy_stage import LABEL_SPACE, ToyStage, draw_rows, images, loader
 
 MakeTrainer = Callable[..., pl.Trainer]
 Fit = Callable[[pl.Trainer, pl.LightningModule], None]

@@ -16,8 +16,7 @@ from rich.console import Console
 from gss.assembly.checkpoint_io import AtomicCheckpointIO
 from gss.callbacks.progress import StepProgress
 from gss.display.progress import BarDisplay, LineDisplay
-
-from .toy_stage import ToyStage, images, loader
+from toy_stage import ToyStage, images, loader
 
 MakeTrainer = Callable[..., pl.Trainer]
 Fit = Callable[[pl.Trainer, pl.LightningModule], None]

@@ -17,8 +17,7 @@ from omegaconf import OmegaConf
 
 from gss.assembly.checkpoint_io import AtomicCheckpointIO
 from gss.callbacks.progress import StepProgress
-
-from .toy_stage import ToyStage
+from toy_stage import ToyStage
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 RESOLVER = "gss.wandb_offline"

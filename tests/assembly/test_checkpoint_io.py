@@ -19,8 +19,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gss.assembly.checkpoint_io import AtomicCheckpointIO
-
-from .toy_stage import ToyStage
+from toy_stage import ToyStage
 
 OLD = {"weights": torch.arange(6.0).view(2, 3), "step": 1, "names": ["a", "b"]}
 NEW = {"weights": torch.ones(2, 3), "step": 2, "names": []}
