@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from ade20k.archives import require_absent, unpack
+from ade20k.download import Checksum, fetch
 from gss.cli.command_line import one_sentence
 from gss.cli.configuration import data_folder
 from gss.data.ade20k import FOLDER, TEST_FOLDERS
-from gss.data.archives import require_absent, unpack
-from gss.data.download import Checksum, fetch
 
 
 class Archive(NamedTuple):

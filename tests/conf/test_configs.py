@@ -10,10 +10,9 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
-from drawn_layouts import draw_acdc, draw_cityscapes, draw_mseg
+from drawn_layouts import draw_acdc, draw_ade20k, draw_cityscapes, draw_mseg
 from gss.assembly.build import build_segmenter
 from gss.cli.configuration import config_dir, instantiate, instantiate_each, to_plain
-from gss.data.synthetic_ade import SyntheticADEPairs
 from gss.runs.training import build_trainer
 from gss.train import train
 
@@ -37,7 +36,6 @@ TRAINED = {
         "camvid",
         "folder",
         "ade20k",
-        "synthetic_ade",
         "cityscapes_coarse",
         "acdc",
         "mseg",
@@ -143,6 +141,7 @@ LAYOUTS = {
         draw_cityscapes(root, {"val": 1}),
     ),
     "acdc": lambda root: draw_acdc(root, {"train": 1, "val": 1}),
+    "ade20k": lambda root: draw_ade20k(root, {"train": 6, "val": 3}),
     "mseg": draw_mseg,
     "mseg_test": draw_mseg,
 }
@@ -152,16 +151,12 @@ def own_data(option, images, street_scenes):
     """What a data set needs besides its file, at the tiny size."""
     if option in LAYOUTS:
         LAYOUTS[option](images / option)
-        named = ["data.label_space.dataset=wilddash-19"] if option == "mseg_test" else []
-        return [f"data={option}", f"data.root={images / option}", *named]
+        words = {
+            "mseg_test": ["data.label_space.dataset=wilddash-19"],
+            "ade20k": ["maskige=ff_random"],  # 150 colours far apart take a while
+        }
+        return [f"data={option}", f"data.root={images / option}", *words.get(option, [])]
     roots = {"cityscapes": street_scenes, **{name: images / name for name in ("camvid", "folder")}}
-    if option in ("ade20k", "synthetic_ade"):  # the second draws there, and then the first reads it
-        few = [f"data.splits.{split}.num_scenes={number}" for split, number in (("train", 6), ("val", 3))]
-        root = [f"data.root={images / 'mosaics'}", "maskige=ff_random"]  # 150 colours far apart take a while
-        if option == "ade20k":
-            for split, number in (("train", 6), ("val", 3)):
-                SyntheticADEPairs(images / "mosaics", split, number, (32, 64))()
-        return [f"data={option}", *root, *(few if option == "synthetic_ade" else [])]
     names = ["data.label_space.names=[a,b,c,d,e,f,g,h,i,j,k]"] if option == "folder" else []
     return [f"data={option}", f"data.root={roots[option]}", *names]
 

@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from drawn_layouts import draw_acdc, draw_cityscapes, draw_mseg
+from drawn_layouts import draw_acdc, draw_ade20k, draw_cityscapes, draw_ids, draw_image, draw_mseg, save
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -51,8 +51,11 @@ def test_cityscapes_reads_what_was_drawn_in_its_layout(tmp_path, street_scenes):
     assert {0, 2, 10, 255} <= set(labels.unique().tolist())  # road, building, sky, ignored
 
 
-def test_a_users_own_folders_need_a_root_and_names_only(write_split, tmp_path):
-    write_split("train"), write_split("val")
+def test_a_users_own_folders_need_a_root_and_names_only(tmp_path):
+    for split in ("train", "val"):
+        for name in ("a.png", "b.png"):
+            draw_image(tmp_path / "images" / split / name)
+            save(tmp_path / "labels" / split / name, draw_ids(name, [0, 1, 2, 255]))
     data = build("folder", tmp_path, f"data.root={tmp_path}", "data.label_space.names=[road,car,tree]")
     data.prepare_data()
     assert data.label_space.names == ("road", "car", "tree")
@@ -65,17 +68,15 @@ def test_endings_are_set_once_for_all_splits(tmp_path):
     assert {source.label_ending for source in data.splits.values()} == {"_mask.png"}
 
 
-def test_mosaics_are_drawn_once_and_read_as_ade20k(tmp_path):
-    few = ["data.splits.train.num_scenes=3", "data.splits.val.num_scenes=2", "data.size=[32,64]", "data.batch_size=2"]
-    drawn = build("synthetic_ade", tmp_path, *few)
-    drawn.prepare_data()
-    assert next(iter(drawn.train_dataloader()))["image"].shape == (2, 3, 32, 64)
-    read = build("ade20k", tmp_path, f"data.root={tmp_path / 'outputs/mosaics'}", "data.size=[32,64]")
-    read.prepare_data()
-    assert (read.num_classes, read.label_space) == (150, drawn.label_space)
-    assert [pair.image for pair in read.pairs("val")] == [pair.image for pair in drawn.pairs("val")]
-    labels = torch.cat(list(read.label_batches("train")))
-    assert set(labels.unique().tolist()) == {*range(150), 255}
+def test_ade20k_is_read_as_its_archive_unpacks(tmp_path):
+    draw_ade20k(tmp_path, {"train": 3, "val": 2, "test": 1})
+    data = build("ade20k", tmp_path, f"data.root={tmp_path}", "data.size=[16,32]", "data.batch_size=2")
+    data.prepare_data()
+    assert {split: len(data.pairs(split)) for split in ("train", "val", "test")} == {"train": 3, "val": 2, "test": 1}
+    assert next(iter(data.train_dataloader()))["image"].shape == (2, 3, 16, 32)
+    assert (data.num_classes, data.label_space.names[149]) == (150, "flag")
+    labels = torch.cat(list(data.label_batches("train")))
+    assert {149, 255} <= set(labels.unique().tolist()) <= {255, *range(9, 150, 10)}  # file ids 0, 10, 20, ... 150
 
 
 def test_label_files_of_cityscapes_are_chosen_by_one_key(tmp_path):

@@ -21,16 +21,16 @@ def smooth(height, width):
     return image, image[..., 0] // 64
 
 
-def drawn(augmentation, image, labels, size, number):
-    """The windows that a pipeline draws with seeds 0, 1, 2, ..., as parameters and as results."""
+def sampled(augmentation, image, labels, size, number):
+    """The crops that a pipeline samples with seeds 0, 1, 2, ..., as parameters and as results."""
     pipeline = training_transform(size, augmentation)
-    crop, windows, found = pipeline.transforms[0], [], []
-    draw = crop.get_params_dependent_on_data
-    crop.get_params_dependent_on_data = lambda params, data: windows.append(draw(params, data)) or windows[-1]
+    step, crops, found = pipeline.transforms[0], [], []
+    sample = step.get_params_dependent_on_data
+    step.get_params_dependent_on_data = lambda params, data: crops.append(sample(params, data)) or crops[-1]
     for seed in range(number):
         pipeline.set_random_seed(seed)
         seen = pipeline(image=image, mask=labels)
-        found.append((windows[-1], seen))
+        found.append((crops[-1], seen))
     return found
 
 
@@ -38,8 +38,8 @@ def test_cutting_first_is_resizing_everything_and_cropping_within_half_a_pixel()
     image, labels = smooth(400, 600)
     size, augmentation = (192, 256), Augmentation(geometry="native", **STILL)
     ratios = []
-    for window, seen in drawn(augmentation, image, labels, size, 30):
-        rows, columns = window["rows"], window["columns"]
+    for crop, seen in sampled(augmentation, image, labels, size, 30):
+        rows, columns = crop["rows"], crop["columns"]
         down, across = rows.placed / rows.length, columns.placed / columns.length
         assert down == pytest.approx(across, rel=0.01)
         whole = round(400 * down), round(600 * across)
@@ -57,7 +57,7 @@ def test_cutting_first_is_resizing_everything_and_cropping_within_half_a_pixel()
     assert 1.1 < np.mean(ratios) < 1.4  # uniform in ratio: 1.25; as often halved as doubled would give 1.08
 
 
-def test_where_windows_fall_on_whole_pixels_the_result_is_the_very_same():
+def test_where_crops_fall_on_whole_pixels_the_result_is_the_very_same():
     rng = np.random.default_rng(0)
     image, labels = rng.integers(0, 256, (80, 60, 3), np.uint8), rng.integers(0, 5, (80, 60), np.uint8)
     crop, rows, columns = NativeCrop((48, 32), (2, 2), None, 1.0), Span(5, 24, 0, 48), Span(7, 16, 0, 32)
@@ -86,9 +86,9 @@ def test_the_base_is_the_largest_size_that_both_sides_allow(size, base, resized)
 def test_an_image_at_its_base_fills_the_crop_with_its_short_side():
     image, labels = smooth(60, 90)
     augmentation = Augmentation(scale=(1.0, 1.0), geometry="native", base=(120, 480), **STILL)
-    for window, seen in drawn(augmentation, image, labels, (120, 120), 5):
-        assert window["rows"] == Span(0, 60, 0, 120)
-        assert window["columns"].length == 60
+    for crop, seen in sampled(augmentation, image, labels, (120, 120), 5):
+        assert crop["rows"] == Span(0, 60, 0, 120)
+        assert crop["columns"].length == 60
         assert seen["mask"].shape == (120, 120)
 
 
@@ -114,13 +114,13 @@ def test_flip_and_colours_do_not_follow_from_the_ratio():
     image, labels = np.full((80, 120, 3), 128, np.uint8), np.zeros((80, 120), np.uint8)
     labels[:, 60:] = 1
     pipeline = training_transform((40, 60), Augmentation((0.4, 0.5), geometry="native", colour="distortion"))
-    drawn = []
+    looks = []
     for seed in range(400):
         pipeline.set_random_seed(seed)
         seen = pipeline(image=image, mask=labels)
         width = int((seen["mask"][0] != 255).sum())
-        drawn.append((width, seen["mask"][0, 0] == 1, np.abs(seen["image"][0, 0].astype(int) - 128).mean()))
-    flips, correlations = np.mean([flip for _, flip, _ in drawn]), np.corrcoef(np.array(drawn, float).T)
+        looks.append((width, seen["mask"][0, 0] == 1, np.abs(seen["image"][0, 0].astype(int) - 128).mean()))
+    flips, correlations = np.mean([flip for _, flip, _ in looks]), np.corrcoef(np.array(looks, float).T)
     assert flips == pytest.approx(0.5, abs=0.08)
     assert np.abs(correlations[np.triu_indices(3, 1)]).max() < 0.15
 
@@ -148,13 +148,13 @@ def test_a_share_of_the_labelled_pixels_decides(counts, varied):
     assert is_varied(labels.reshape(10, 10), 0.75) is varied
 
 
-def test_crops_of_one_class_are_drawn_again_and_the_eleventh_is_taken_as_it_is():
+def test_crops_of_one_class_are_sampled_again_and_the_eleventh_is_taken_as_it_is():
     image, labels = np.zeros((100, 400, 3), np.uint8), np.zeros((100, 400), np.uint8)
     labels[:, 300:] = 1  # a quarter: most crops show one class
     shares = {}
     for max_share in (0.75, 1.0):
         augmentation = Augmentation(scale=(1.0, 1.0), geometry="native", max_share=max_share, **STILL)
-        seen = [seen["mask"] for _, seen in drawn(augmentation, image, labels, (80, 80), 200)]
+        seen = [seen["mask"] for _, seen in sampled(augmentation, image, labels, (80, 80), 200)]
         shares[max_share] = np.mean([by_counting(mask, 0.75) for mask in seen])
     one = 39 / 321  # of 321 starts those at which 21 to 59 of 80 columns show class 1
     assert shares[1.0] == pytest.approx(one, abs=0.08)

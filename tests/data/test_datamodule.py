@@ -119,7 +119,7 @@ def test_two_ranks_share_the_work(build):
     assert names(0, "val_dataloader") + names(1, "val_dataloader") == ["0", "2", "1"]
     both = names(0, "train_dataloader") + names(1, "train_dataloader")
     assert len(both) == 24
-    assert min(both.count(name) for name in set(both)) >= 3  # 24 draws from 7 pairs, pass by pass
+    assert min(both.count(name) for name in set(both)) >= 3  # 24 samples from 7 pairs, pass by pass
 
 
 def test_label_batches_are_the_evaluated_labels_and_need_no_images(build):

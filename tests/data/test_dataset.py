@@ -51,22 +51,22 @@ def test_evaluation_items_are_the_files_themselves(write_split, label_space):
         np.testing.assert_array_equal(data[1]["labels"].numpy(), np.asarray(labels))
 
 
-def test_draws_are_the_same_from_0_1_and_2_workers(training):
+def test_samples_are_the_same_from_0_1_and_2_workers(training):
     alone = collect(training, 0)
     assert_same(alone, collect(training, 1))
     assert_same(alone, collect(training, 2))
 
 
-def test_draws_survive_a_spawned_worker(training):
+def test_samples_survive_a_spawned_worker(training):
     assert_same(collect(training, 0), collect(training, 1, multiprocessing_context="spawn"))
 
 
-def test_no_two_draws_of_one_pair_look_alike(training):
+def test_no_two_samples_of_one_pair_look_alike(training):
     looks = [training[SampleRequest(2, number)]["image"] for number in range(12)]
     assert not any(torch.equal(one, other) for one, other in itertools.combinations(looks, 2))
 
 
-def test_a_draw_repeats_with_its_seed_only(training):
+def test_a_sample_repeats_with_its_seed_only(training):
     first = training[SampleRequest(2, 7)]["image"]
     training[SampleRequest(1, 3)]
     assert torch.equal(training[SampleRequest(2, 7)]["image"], first)
@@ -74,7 +74,7 @@ def test_a_draw_repeats_with_its_seed_only(training):
     assert not torch.equal(training[SampleRequest(2, 7)]["image"], first)
 
 
-def test_seeds_of_neighbouring_draws_and_runs_differ():
+def test_seeds_of_neighbouring_samples_and_runs_differ():
     seeds = [sample_seed(seed, number) for seed in range(20) for number in range(200)]
     assert len(set(seeds)) > 3990  # 4000 out of 2**32: a collision is unlikely, a pattern would be many
 

@@ -6,16 +6,16 @@ from gss.data.dataset import EvaluationShard, TrainingSampler
 
 
 def test_every_pass_holds_each_pair_once_in_a_new_order():
-    draws = list(TrainingSampler(num_pairs=10, batch_size=4, num_steps=10, seed=3))
-    assert [draw.number for draw in draws] == list(range(40))
-    passes = [[draw.index for draw in draws[start : start + 10]] for start in range(0, 40, 10)]
+    requests = list(TrainingSampler(num_pairs=10, batch_size=4, num_steps=10, seed=3))
+    assert [request.number for request in requests] == list(range(40))
+    passes = [[request.index for request in requests[start : start + 10]] for start in range(0, 40, 10)]
     assert all(sorted(one_pass) == list(range(10)) for one_pass in passes)
     assert len({tuple(one_pass) for one_pass in passes}) == 4
 
 
 def test_the_seed_decides_the_order():
     def order(seed):
-        return [draw.index for draw in TrainingSampler(50, 5, 10, seed=seed)]
+        return [request.index for request in TrainingSampler(50, 5, 10, seed=seed)]
 
     assert order(0) == order(0)
     assert order(0) != order(1)
@@ -32,7 +32,7 @@ def test_a_resumed_training_sees_what_the_straight_one_would(first_step):
 def test_ranks_share_the_global_batch_of_one_process():
     alone = list(TrainingSampler(9, 6, 5, seed=2))
     ranks = [list(TrainingSampler(9, 3, 5, seed=2, rank=rank, world_size=2)) for rank in (0, 1)]
-    together = [draw for step in range(5) for rank in ranks for draw in rank[3 * step : 3 * step + 3]]
+    together = [request for step in range(5) for rank in ranks for request in rank[3 * step : 3 * step + 3]]
     assert together == alone
 
 

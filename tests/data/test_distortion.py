@@ -46,13 +46,13 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 
 
-def draws(distortion, number):
+def samples(distortion, number):
     return [distortion.set_random_seed(seed) or distortion.get_params() for seed in range(number)]
 
 
 def test_colours_change_as_the_published_steps_say(distortion, image):
     together = 0
-    for parameters in draws(distortion, 120):
+    for parameters in samples(distortion, 120):
         difference = np.abs(distortion.apply(image, **parameters).astype(int) - published(image, **parameters))
         if parameters["saturation"] is not None and parameters["turn"] is not None:  # one way to HSV and back, not two
             assert difference.mean() < 1.5
@@ -62,15 +62,15 @@ def test_colours_change_as_the_published_steps_say(distortion, image):
     assert 15 < together < 45
 
 
-def test_each_change_is_drawn_half_the_time_over_its_whole_range(distortion):
-    drawn = draws(distortion, 2000)
+def test_each_change_is_made_half_the_time_over_its_whole_range(distortion):
+    taken = samples(distortion, 2000)
     for name, low, high in (("shift", -32, 32), ("contrast", 0.5, 1.5), ("saturation", 0.5, 1.5), ("turn", -18, 17)):
-        values = np.array([parameters[name] for parameters in drawn if parameters[name] is not None])
+        values = np.array([parameters[name] for parameters in taken if parameters[name] is not None])
         assert len(values) / 2000 == pytest.approx(0.5, abs=0.04)
         assert low <= values.min() < low + 0.02 * (high - low)
         assert high - 0.02 * (high - low) < values.max() <= high
-    assert {type(parameters["turn"]) for parameters in drawn} == {int, type(None)}
-    assert np.mean([parameters["contrast_first"] for parameters in drawn]) == pytest.approx(0.5, abs=0.04)
+    assert {type(parameters["turn"]) for parameters in taken} == {int, type(None)}
+    assert np.mean([parameters["contrast_first"] for parameters in taken]) == pytest.approx(0.5, abs=0.04)
 
 
 def test_levels_are_cut_off_and_rounded_down():

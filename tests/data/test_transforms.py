@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gss.data.crops import RandomScaleCrop, Span, draw_span
+from gss.data.crops import RandomScaleCrop, Span, crop_span
 from gss.data.transforms import Augmentation, evaluation_transform, resize_labels, training_transform
 
 GEOMETRY = Augmentation(brightness=0, contrast=0, saturation=0, hue=0)
@@ -18,20 +18,20 @@ def blocks(rng, shape, cell=16):
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.5, 0.77, 1.0, 1.5, 4.0])
-def test_a_span_is_the_window_of_source_over_scale_pixels(scale):
+def test_a_span_is_the_crop_of_source_over_scale_pixels(scale):
     for source in (1, 7, 100, 481):
         for position in (0.0, 0.3, 0.999):
-            span = draw_span(source, 60, scale, position)
+            span = crop_span(source, 60, scale, position)
             assert 0 <= span.start <= span.start + span.length <= source
             assert 0 <= span.place <= span.place + span.placed <= 60
             assert span.length == min(source, max(1, round(source / scale)))
             assert abs(span.placed - min(60, 60 * scale)) <= 0.51 + 60 / source
 
 
-def test_windows_and_padding_reach_both_ends_of_the_axis():
+def test_crops_and_padding_reach_both_ends_of_the_axis():
     positions = np.linspace(0, 0.9999, 200)
-    starts = {draw_span(100, 50, 2.0, p).start for p in positions}
-    places = {draw_span(100, 50, 0.5, p).place for p in positions}
+    starts = {crop_span(100, 50, 2.0, p).start for p in positions}
+    places = {crop_span(100, 50, 0.5, p).place for p in positions}
     assert (min(starts), max(starts)) == (0, 50)
     assert (min(places), max(places)) == (0, 25)
 
@@ -42,11 +42,11 @@ def test_cutting_first_equals_resizing_everything_and_then_cutting():
         rng.integers(0, 5, (20, 30), dtype=np.uint8),
         rng.integers(0, 256, (20, 30, 3), dtype=np.uint8),
     )
-    window = RandomScaleCrop((20, 30), (2.0, 2.0))
+    crop = RandomScaleCrop((20, 30), (2.0, 2.0))
     rows, columns = Span(4, 10, 0, 20), Span(9, 15, 0, 30)
     everything = labels.repeat(2, 0).repeat(2, 1)
-    np.testing.assert_array_equal(window.apply_to_mask(labels, rows, columns), everything[8:28, 18:48])
-    resized = window.apply(image, rows, columns)[1:-1, 1:-1]  # at the rim bilinear weights would look outside
+    np.testing.assert_array_equal(crop.apply_to_mask(labels, rows, columns), everything[8:28, 18:48])
+    resized = crop.apply(image, rows, columns)[1:-1, 1:-1]  # at the rim bilinear weights would look outside
     near, far = image[4:14, 9:24].astype(float), image[4:14, 9:24].astype(float)
     across = 0.75 * near[:, :-1] + 0.25 * far[:, 1:], 0.25 * near[:, :-1] + 0.75 * far[:, 1:]
     wide = np.stack(across, axis=2).reshape(10, 28, 3)

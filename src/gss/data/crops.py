@@ -1,8 +1,8 @@
-"""Random windows on an image: cut in the file's pixels first, then only the cut is resized."""
+"""Random crops of an image: cut in the file's pixels first, then only the cut is resized."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import albumentations as A
@@ -28,11 +28,10 @@ class Span(NamedTuple):
 class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations ships no types
     """Magnify by a random scale and crop to a fixed size, in one step.
 
-    Equivalent to resizing the whole picture to `scale * size`, padding what is too small and cropping a
-    random window, but the window is cut in source pixels first and only it is resized: the cost does not grow
-    with the scale. Images shrink by area and grow bilinearly; labels only ever take nearest values.
-    Padding is the mean colour for images and 255 for labels. With scale (1, 1) it is the plain resize of
-    evaluation.
+    Equivalent to resizing the whole picture to `scale * size`, padding what is too small and taking a random crop,
+    but the crop is cut in source pixels first and only it is resized: the cost does not grow with the scale. Images
+    shrink by area and grow bilinearly; labels only ever take nearest values. Padding is the mean colour for images and
+    255 for labels. With scale (1, 1) it is the plain resize of evaluation.
 
     Args:
         size: (H, W) of the result, pixels.
@@ -46,25 +45,25 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         self.scale = scale
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw one scale for both axes, then a position along each."""
+        """Sample one scale for both axes, then a position along each."""
         scale = float(np.exp(self.py_random.uniform(*np.log(self.scale))))  # as often halved as doubled
         height, width = params["shape"][:2]
         return {
-            "rows": draw_span(height, self.size[0], scale, self.py_random.random()),
-            "columns": draw_span(width, self.size[1], scale, self.py_random.random()),
+            "rows": crop_span(height, self.size[0], scale, self.py_random.random()),
+            "columns": crop_span(width, self.size[1], scale, self.py_random.random()),
         }
 
     def apply(self, img: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
         """Cut and resize the image, from the file's (H', W', 3) uint8 to (H, W, 3) uint8."""
         shrinks = rows.placed * columns.placed < rows.length * columns.length
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return self._window(img, rows, columns, interpolation, MEAN_COLOUR)
+        return self._placed(img, rows, columns, interpolation, MEAN_COLOUR)
 
     def apply_to_mask(self, mask: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
         """Cut and resize the labels by nearest neighbour, from the file's (H', W') uint8 to (H, W) uint8."""
-        return self._window(mask, rows, columns, NEAREST, IGNORE)
+        return self._placed(mask, rows, columns, NEAREST, IGNORE)
 
-    def _window(
+    def _placed(
         self, source: NDArray[Any], rows: Span, columns: Span, interpolation: int, fill: int | Sequence[int]
     ) -> NDArray[Any]:
         """Resize the cut of (H', W') or (H', W', 3) uint8 to its place in (H, W) or (H, W, 3) uint8.
@@ -85,20 +84,20 @@ class NativeCrop(A.DualTransform):  # type: ignore[misc]  # albumentations ships
     """Magnify an image relative to its own pixels and crop, as published recipes do, in one step.
 
     Published (mmsegmentation's `Resize` with `ratio_range`, then `RandomCrop` with `cat_max_ratio`): the whole
-    image is resized by `ratio * base_magnification`, the ratio uniform in `scale`, and a window of `size` cut from
-    it, drawn again up to ten times while one class has `max_share` or more of its labelled pixels or fewer than two
-    classes occur; the eleventh is taken as it is. Here the window is drawn in the file's pixels and only it is resized:
-    it begins at a whole pixel of the file and its length is rounded to one, nothing else differs. Images are
-    resized bilinearly, as published; labels take the nearest value.
+    image is resized by `ratio * base_magnification`, the ratio uniform in `scale`, and cropped to `size` at random, up
+    to ten times again while one class has `max_share` or more of the crop's labelled pixels or fewer than two classes
+    occur; the eleventh crop is taken as it is. Here the crop is cut in the file's pixels and only it is resized: it
+    begins at a whole pixel of the file and its length is rounded to one, nothing else differs. Images are resized
+    bilinearly, as published; labels take the nearest value.
 
-    An image that is smaller than the window is not padded here but left smaller: colours come before padding.
+    An image that is smaller than the crop is not padded here but left smaller: colours come before padding.
 
     Args:
-        size: (H, W) of the window, pixels.
+        size: (H, W) of the crop, pixels.
         scale: smallest and largest ratio.
         base: short and long side that an image is brought to at ratio 1, its proportions kept: it is as large as
             both allow; None: its own size.
-        max_share: of the window's labelled pixels that one class stays below; 1: all windows are taken.
+        max_share: of the crop's labelled pixels that one class stays below; 1: every crop is taken.
     """
 
     TRIES = 10
@@ -114,25 +113,23 @@ class NativeCrop(A.DualTransform):  # type: ignore[misc]  # albumentations ships
         self.max_share = max_share
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw one ratio for both axes, then windows until one shows enough of more than one class."""
+        """Sample one ratio for both axes, then crops until one shows enough of more than one class."""
         height, width = params["shape"][:2]
         magnification = self.py_random.uniform(*self.scale) * base_magnification(height, width, self.base)
-        windows = self._windows(height, width, magnification)
-        if self.max_share < 1:
-            for _ in range(self.TRIES):
-                window = next(windows)
-                if is_varied(self.apply_to_mask(data["mask"], **window), self.max_share):
-                    return window
-        return next(windows)
-
-    def _windows(self, height: int, width: int, magnification: float) -> Iterator[dict[str, Any]]:
-        """Draw windows without end."""
         tall, wide = self.size
-        while True:
-            yield {
-                "rows": draw_span(height, tall, height * magnification / tall, self.py_random.random()),
-                "columns": draw_span(width, wide, width * magnification / wide, self.py_random.random()),
+
+        def sampled() -> dict[str, Span]:
+            """Sample the place of one crop."""
+            return {
+                "rows": crop_span(height, tall, height * magnification / tall, self.py_random.random()),
+                "columns": crop_span(width, wide, width * magnification / wide, self.py_random.random()),
             }
+
+        for _ in range(self.TRIES if self.max_share < 1 else 0):
+            crop = sampled()
+            if is_varied(self.apply_to_mask(data["mask"], **crop), self.max_share):
+                return crop
+        return sampled()
 
     def apply(self, img: NDArray[Any], rows: Span, columns: Span, **params: Any) -> NDArray[Any]:
         """Cut and resize the image, from the file's (H', W', 3) uint8 to (H, W, 3) uint8 or less."""
@@ -168,17 +165,17 @@ def is_varied(labels: NDArray[np.uint8], max_share: float) -> bool:
     return bool(np.count_nonzero(counts) > 1 and counts.max() < max_share * counts.sum())
 
 
-def draw_span(source: int, size: int, scale: float, position: float) -> Span:
-    """Place a window of `source / scale` pixels on an axis of `source` pixels, for `size` output pixels.
+def crop_span(source: int, size: int, scale: float, position: float) -> Span:
+    """Place a crop of `source / scale` pixels on an axis of `source` pixels, for `size` output pixels.
 
     Args:
         source: length of the axis in the file, pixels.
         size: length of the axis in the result, pixels.
         scale: magnification relative to the whole axis at `size`.
-        position: where the window (or, if it is larger than the axis, the picture in it) lies, [0, 1).
+        position: where the crop (or, if it is larger than the axis, the picture in it) lies, [0, 1).
     """
-    window = max(1, round(source / scale))
-    if window <= source:
-        return Span(start=int(position * (source - window + 1)), length=window, place=0, placed=size)
-    placed = max(1, round(size * source / window))
+    length = max(1, round(source / scale))
+    if length <= source:
+        return Span(start=int(position * (source - length + 1)), length=length, place=0, placed=size)
+    placed = max(1, round(size * source / length))
     return Span(start=0, length=source, place=int(position * (size - placed + 1)), placed=placed)

@@ -30,44 +30,6 @@ from gss.data.transforms import (
 from gss.data.verify import num_threads, verify_pairs
 from gss.labels import LabelSpace, first_difference
 
-# FOLDED What the numbers and names of a data module must be, each checked before a file is touched.
-
-
-def checked_size(size: Sequence[int]) -> tuple[int, int]:
-    """Refuse anything but two positive whole numbers."""
-    if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
-        raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
-    return size[0], size[1]
-
-
-def check_batches(native: bool, eval_batch_size: int) -> None:
-    """Refuse batches of images that need not have one size."""
-    if native and eval_batch_size != 1:
-        raise ValueError(
-            f"eval_batch_size is {eval_batch_size}, but data.native=true serves images at their own sizes, one "
-            "at a time; mend data.eval_batch_size"
-        )
-
-
-def check_elsewhere(own_name: str, own: LabelSpace, elsewhere: Mapping[str, LabelSpace]) -> None:
-    """Refuse data sets elsewhere, by name, whose classes are not those of the own one."""
-    for name, other in elsewhere.items():
-        rule = f"data.elsewhere.{name} must be another data set of the same classes"
-        if name == own_name:
-            raise ValueError(f"{rule}, and not '{own_name}' itself; take it out, or give it another name")
-        if other.names != own.names:
-            raise ValueError(
-                f"{rule}: '{own_name}' has {len(own.names)} and '{name}' has {len(other.names)}, and "
-                f"{first_difference(own.names, other.names)}; take it out"
-            )
-
-
-def at_least(least: int, name: str, value: int) -> int:
-    """Refuse anything but whole numbers from the smallest sensible one on."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}; mend data.{name}")
-    return value
-
 
 class SegmentationDataModule(L.LightningDataModule):
     """Images and labels in batches: image (B, 3, H, W) float32 [0, 1], labels (B, H, W) int64, names.
@@ -128,21 +90,26 @@ class SegmentationDataModule(L.LightningDataModule):
         self.name = name
         self.label_space = label_space
         self.splits = dict(splits)
-        self.size = checked_size(size)
+        self.size = _checked_size(size)
         self.augmentation = augmentation
-        self.batch_size = at_least(1, "batch_size", batch_size)
+        self.batch_size = _at_least(1, "batch_size", batch_size)
         self.workers = Workers(num_workers, timeout, multiprocessing_context)
-        self.max_steps = at_least(1, "max_steps", max_steps)
-        self.eval_batch_size = at_least(1, "eval_batch_size", eval_batch_size)
-        self.seed = at_least(0, "seed", seed)
+        self.max_steps = _at_least(1, "max_steps", max_steps)
+        self.eval_batch_size = _at_least(1, "eval_batch_size", eval_batch_size)
+        self.seed = _at_least(0, "seed", seed)
         self.verify = verify
         self.root = root
         self.native = native
         self.elsewhere = dict(elsewhere or {})
         self.adverse = adverse
         self.eval_split = "val"
-        check_batches(native, eval_batch_size)
-        check_elsewhere(name, label_space, {key: other.label_space for key, other in self.elsewhere.items()})
+        if native and eval_batch_size != 1:
+            raise ValueError(
+                f"eval_batch_size is {eval_batch_size}, but data.native=true serves images at their own sizes, one "
+                "at a time; mend data.eval_batch_size"
+            )
+        for key, other in self.elsewhere.items():
+            _require_same_classes(name, label_space, key, other.label_space)
         self.cache = cache
         self._pairs: dict[str, list[Pair]] = {}
         self._cached: dict[str, CachedSplit | None] = {}
@@ -220,9 +187,13 @@ class SegmentationDataModule(L.LightningDataModule):
     def dataset(
         self, split: str, augment: bool = False, native: bool = False, evaluated: bool = False
     ) -> SegmentationDataset:
-        """Give one split as a data set of samples: augmented at `size`, or as they are, at `size` or their own size.
+        """Give one split as a data set of samples.
 
-        `evaluated`: as evaluation visits them, under the conditions of `adverse`, which begin from the files.
+        Args:
+            split: its name.
+            augment: augmented at `size`, as training sees them; else as they are.
+            native: of what is not augmented: at its own size; else at `size`.
+            evaluated: as evaluation visits them, under the conditions of `adverse`, which begin from the files.
         """
         if augment:
             transform = training_transform(self.size, self.augmentation)
@@ -239,10 +210,15 @@ class SegmentationDataModule(L.LightningDataModule):
 
         This is what a tokenizer is fitted to; images are not read. The last batch may be smaller.
         """
+
+        def label_map(pair: Pair) -> NDArray[np.uint8]:
+            """Read one label map at the network's input size, (H, W) uint8."""
+            return resize_labels(read_pair_labels(pair, self.label_space), self.size)
+
         todo = iter(self.pairs(split))
         with ThreadPoolExecutor(max_workers=num_threads()) as pool:
             while batch := list(islice(todo, batch_size)):
-                yield torch.from_numpy(np.stack(list(pool.map(self._label_map, batch)))).long()
+                yield torch.from_numpy(np.stack(list(pool.map(label_map, batch)))).long()
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Serve all steps of the training, from the step on that the trainer has reached.
@@ -258,7 +234,7 @@ class SegmentationDataModule(L.LightningDataModule):
             )
         batches_per_step = trainer.accumulate_grad_batches if trainer else 1
         rank, world_size = self._place()
-        draws = TrainingSampler(
+        sampler = TrainingSampler(
             num_pairs=len(data),
             batch_size=self.batch_size,
             num_steps=self.max_steps * batches_per_step,
@@ -267,7 +243,7 @@ class SegmentationDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        return build_loader(data, draws, self.batch_size, self.workers)
+        return build_loader(data, sampler, self.batch_size, self.workers)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -304,12 +280,34 @@ class SegmentationDataModule(L.LightningDataModule):
         """Give the rank of this process and the number of processes; (0, 1) without a trainer."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _label_map(self, pair: Pair) -> NDArray[np.uint8]:
-        """Read one label map at the network's input size, (H, W) uint8."""
-        return resize_labels(read_pair_labels(pair, self.label_space), self.size)
-
     def _splits_in_use(self) -> tuple[str, ...]:
         """Name the splits that the trainer's present task reads; without a trainer, those of a training."""
         task = self.trainer.state.fn if self.trainer else None
         splits = {"validate": (self.eval_split,), "test": ("test",), "predict": ()}
         return splits.get(task or "fit", ("train", self.eval_split))
+
+
+def _checked_size(size: Sequence[int]) -> tuple[int, int]:
+    """Refuse anything but two positive whole numbers."""
+    if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
+        raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
+    return size[0], size[1]
+
+
+def _at_least(least: int, name: str, value: int) -> int:
+    """Refuse anything but whole numbers from the smallest sensible one on."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}; mend data.{name}")
+    return value
+
+
+def _require_same_classes(own_name: str, own: LabelSpace, name: str, other: LabelSpace) -> None:
+    """Refuse a data set elsewhere whose classes are not those of the own one."""
+    rule = f"data.elsewhere.{name} must be another data set of the same classes"
+    if name == own_name:
+        raise ValueError(f"{rule}, and not '{own_name}' itself; take it out, or give it another name")
+    if other.names != own.names:
+        raise ValueError(
+            f"{rule}: '{own_name}' has {len(own.names)} and '{name}' has {len(other.names)}, and "
+            f"{first_difference(own.names, other.names)}; take it out"
+        )

@@ -1,4 +1,8 @@
-"""SegmentationDataset: from a pair of files to tensors; augmentation is a function of seed and draw."""
+"""SegmentationDataset: from a pair of files to tensors. TrainingSampler, EvaluationShard: which pairs a rank sees.
+
+All of it is a function of the seed and the number of the sample: place and augmentation of sample n are the same with
+any number of workers, and in a training that was resumed.
+"""
 
 from __future__ import annotations
 
@@ -18,93 +22,6 @@ from gss.data.pairs import Pair
 from gss.data.reading import planes, read_image, read_pair_labels, require_same_size
 from gss.labels import LabelSpace
 
-# FOLDED TrainingSampler and EvaluationShard: which pairs a rank sees, as pure functions of seed, step and rank.
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRequest:
-    """A request for pair `index`; `number` counts the draws of a whole training, over all ranks."""
-
-    index: int
-    number: int
-
-
-class TrainingSampler(Sampler[SampleRequest]):
-    """An endless shuffle, cut to the training's length: pass after pass over the split, each in a new order.
-
-    Sample n takes element n mod N of pass n div N, whose order is a permutation seeded by (seed, pass). Step t
-    consumes the draws t * B .. t * B + B - 1 of the global batch B, each rank its own share. Nothing is
-    remembered, so a resumed training continues exactly where it stopped, with any number of workers.
-
-    Args:
-        num_pairs: N, pairs in the split.
-        batch_size: draws per step and rank.
-        num_steps: steps of the whole training.
-        seed: of the shuffle.
-        first_step: steps already done, which are passed over when resuming.
-        rank: this process.
-        world_size: number of processes.
-    """
-
-    def __init__(
-        self,
-        num_pairs: int,
-        batch_size: int,
-        num_steps: int,
-        seed: int = 0,
-        first_step: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        """Store the numbers."""
-        assert num_pairs > 0
-        assert 0 <= rank < world_size
-        self.num_pairs = num_pairs
-        self.batch_size = batch_size
-        self.num_steps = num_steps
-        self.seed = seed
-        self.first_step = first_step
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        """Count this rank's draws of the whole training: the trainer counts resumed steps itself."""
-        return self.num_steps * self.batch_size
-
-    def __iter__(self) -> Iterator[SampleRequest]:
-        """Give this rank's draws from `first_step` on."""
-        current, order = -1, np.empty(0, dtype=np.int64)
-        for step in range(self.first_step, self.num_steps):
-            first = (step * self.world_size + self.rank) * self.batch_size
-            for number in range(first, first + self.batch_size):
-                one_pass, place = divmod(number, self.num_pairs)
-                if one_pass != current:
-                    current, order = one_pass, self._order(one_pass)
-                yield SampleRequest(int(order[place]), number)
-
-    def _order(self, one_pass: int) -> NDArray[np.int64]:
-        """Shuffle the indices for one pass: (N,) int64, each of [0, N) once."""
-        return np.random.default_rng([self.seed, one_pass]).permutation(self.num_pairs)
-
-
-class EvaluationShard(Sampler[int]):
-    """Every `world_size`-th pair from `rank` on: together the ranks see each pair exactly once.
-
-    Padding to equal lengths, as usual in training, would count some pairs twice and change the score.
-    """
-
-    def __init__(self, num_pairs: int, rank: int = 0, world_size: int = 1) -> None:
-        """Store the share."""
-        self.indices = range(rank, num_pairs, world_size)
-
-    def __len__(self) -> int:
-        """Count this rank's pairs."""
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[int]:
-        """Give this rank's pairs in order."""
-        return iter(self.indices)
-
 
 class Sample(TypedDict):
     """One item: `image` (3, H, W) float32 [0, 1], `labels` (H, W) int64 in [0, K) or 255; strings beside.
@@ -119,12 +36,20 @@ class Sample(TypedDict):
     condition: str
 
 
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """A request for pair `index`; `number` counts the samples of a whole training, over all ranks."""
+
+    index: int
+    number: int
+
+
 class SegmentationDataset(Dataset[Sample]):
     """Read pairs and bring them to one size.
 
     Training asks for `SampleRequest(index, number)`: the number, unique over the whole training, seeds the
-    augmentation together with `seed`, so that a draw looks the same from any worker and no two draws share
-    their randomness (albumentations 2.0.8 by itself repeats its draws in every worker and epoch). Evaluation
+    augmentation together with `seed`, so that a sample looks the same from any worker and no two samples share
+    their randomness (albumentations 2.0.8 by itself repeats its random numbers in every worker and epoch). Evaluation
     asks by plain index.
 
     Args:
@@ -164,12 +89,16 @@ class SegmentationDataset(Dataset[Sample]):
         Raises:
             ValueError: a file is broken, or labels and image do not match.
         """
-        draw = request if isinstance(request, SampleRequest) else SampleRequest(request, request)
-        pair = self.pairs[draw.index]
-        image, labels = self._read(pair) if self.cached is None else self.cached[draw.index]
+        index, number = (request.index, request.number) if isinstance(request, SampleRequest) else (request, request)
+        pair = self.pairs[index]
+        if self.cached is None:
+            image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
+            require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
+        else:
+            image, labels = self.cached[index]
         if self.degrade is not None:
             image = self.degrade(image, pair)
-        self.transform.set_random_seed(sample_seed(self.seed, draw.number))
+        self.transform.set_random_seed(sample_seed(self.seed, number))
         seen = self.transform(image=image, mask=labels)
         return Sample(
             image=torch.from_numpy(planes(seen["image"])),
@@ -178,13 +107,81 @@ class SegmentationDataset(Dataset[Sample]):
             condition=pair.condition,
         )
 
-    def _read(self, pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Read the files of a pair: (H', W', 3) uint8 RGB and (H', W') uint8 train ids."""
-        image, labels = read_image(pair.image), read_pair_labels(pair, self.label_space)
-        require_same_size(pair, (image.shape[0], image.shape[1]), (labels.shape[0], labels.shape[1]))
-        return image, labels
-
 
 def sample_seed(seed: int, number: int) -> int:
-    """Mix the run's seed and a draw's number into 32 bits that share nothing with neighbouring draws."""
+    """Mix the run's seed and a sample's number into 32 bits that share nothing with those of neighbouring samples."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+class TrainingSampler(Sampler[SampleRequest]):
+    """An endless shuffle, cut to the training's length: pass after pass over the split, each in a new order.
+
+    Sample n is element n mod N of pass n div N, whose order is a permutation seeded by (seed, pass). Step t
+    takes the samples t * B .. t * B + B - 1 of the global batch B, each rank its own share. Nothing is
+    remembered, so a resumed training continues exactly where it stopped, with any number of workers.
+
+    Args:
+        num_pairs: N, pairs in the split.
+        batch_size: samples per step and rank.
+        num_steps: steps of the whole training.
+        seed: of the shuffle.
+        first_step: steps already done, which are passed over when resuming.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        num_pairs: int,
+        batch_size: int,
+        num_steps: int,
+        seed: int = 0,
+        first_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Store the numbers."""
+        assert num_pairs > 0
+        assert 0 <= rank < world_size
+        self.num_pairs = num_pairs
+        self.batch_size = batch_size
+        self.num_steps = num_steps
+        self.seed = seed
+        self.first_step = first_step
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        """Count this rank's samples of the whole training: the trainer counts resumed steps itself."""
+        return self.num_steps * self.batch_size
+
+    def __iter__(self) -> Iterator[SampleRequest]:
+        """Give this rank's requests from `first_step` on."""
+        current, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.first_step, self.num_steps):
+            first = (step * self.world_size + self.rank) * self.batch_size
+            for number in range(first, first + self.batch_size):
+                one_pass, place = divmod(number, self.num_pairs)
+                if one_pass != current:
+                    current = one_pass
+                    order = np.random.default_rng([self.seed, one_pass]).permutation(self.num_pairs)
+                yield SampleRequest(int(order[place]), number)
+
+
+class EvaluationShard(Sampler[int]):
+    """Every `world_size`-th pair from `rank` on: together the ranks see each pair exactly once.
+
+    Padding to equal lengths, as usual in training, would count some pairs twice and change the score.
+    """
+
+    def __init__(self, num_pairs: int, rank: int = 0, world_size: int = 1) -> None:
+        """Store the share."""
+        self.indices = range(rank, num_pairs, world_size)
+
+    def __len__(self) -> int:
+        """Count this rank's pairs."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        """Give this rank's pairs in order."""
+        return iter(self.indices)

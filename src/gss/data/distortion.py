@@ -43,7 +43,7 @@ class PhotometricDistortion(A.ImageOnlyTransform):  # type: ignore[misc]  # albu
         self.hue = hue
 
     def get_params(self) -> dict[str, Any]:
-        """Draw what is changed and by how much; None is no change."""
+        """Sample what is changed and by how much; None is no change."""
         hues = round(_HUES * self.hue)
         return {
             "shift": self._maybe(-255 * self.brightness, 255 * self.brightness),
@@ -57,7 +57,7 @@ class PhotometricDistortion(A.ImageOnlyTransform):  # type: ignore[misc]  # albu
         return bool(self.py_random.random() < 0.5)
 
     def _maybe(self, low: float, high: float) -> float | None:
-        """Draw a change with probability 1/2; where nothing can change, none."""
+        """Sample a change with probability 1/2; where nothing can change, none."""
         return float(self.py_random.uniform(low, high)) if low < high and self._coin() else None
 
     def apply(

@@ -1,4 +1,8 @@
-"""Pair: one image and the file that holds its labels. A pair source lists the pairs of a split."""
+"""Pair: one image and the file that holds its labels. Fault: one thing that is wrong with such files.
+
+A pair source lists the pairs of a split. Where some are faulty, it raises a `FaultyListing` that holds all pairs and
+all faults: a training stops there with one sentence, and a survey goes on.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +33,6 @@ class Pair(NamedTuple):
 
 PairSource = Callable[[], list[Pair]]
 """Lists one split when called, and not before: a split nobody asks for may be absent from the disk."""
-
-
-# FOLDED What can be wrong with the files of a data set, each kind with its remedy.
 
 
 class Kind(StrEnum):
@@ -79,7 +80,7 @@ class NotThere(ValueError):
 
 
 class FaultyListing(ValueError):
-    """A split of which something is missing or does not belong; a training stops here, and a survey goes on.
+    """A split of which something is missing or does not belong.
 
     Args:
         message: the sentence for users.
@@ -91,9 +92,6 @@ class FaultyListing(ValueError):
         super().__init__(message)
         self.pairs = tuple(pairs)
         self.faults = tuple(faults)
-
-
-# FOLDED Splits listed from parts, and with all that is wrong with them, where a training would stop at the first fault.
 
 
 def changed(source: PairSource, change: Callable[[Pair], Pair]) -> PairSource:
@@ -150,7 +148,7 @@ def list_with_faults(source: PairSource) -> tuple[list[Pair], list[Fault]]:
     except ValueError as error:
         pairs, faults = _taken_apart(error)
     pairs = list({(pair.image, pair.labels): pair for pair in pairs}.values())
-    faults += labels_without_image(pairs)
+    faults += _labels_without_image(pairs)
     outside = {fault.path for fault in faults if fault.kind is Kind.OUTSIDE}
     unlabelled = {fault.path for fault in faults if fault.kind is Kind.NO_LABELS}
     readable = [pair for pair in pairs if not {pair.image, pair.labels} & outside]
@@ -164,13 +162,19 @@ def _taken_apart(error: ValueError) -> tuple[list[Pair], list[Fault]]:
     return [], [Fault(Kind.LISTING, None, str(error))]
 
 
-def labels_without_image(pairs: Sequence[Pair]) -> Iterator[Fault]:
+def _labels_without_image(pairs: Sequence[Pair]) -> Iterator[Fault]:
     """Find label files beside those of the pairs that belong to no image, neither of the split nor of another.
 
     Where labels lie and how their names end is read off the pairs: a path is its folder, the pair's name, an ending.
     """
-    images = {parts for pair in pairs if (parts := _around(pair.image, pair))}
-    labels = {parts for pair in pairs if pair.labels and (parts := _around(pair.labels, pair))}
+
+    def around(path: Path, pair: Pair) -> tuple[str, str] | None:
+        """Split a path into the folder that a pair's name begins in, and the ending behind it; None without it."""
+        before, found, behind = str(path).rpartition("/" + pair.name.removeprefix(f"{pair.condition}/"))
+        return (f"{before}/", behind) if found and behind else None
+
+    images = {parts for pair in pairs if (parts := around(pair.image, pair))}
+    labels = {parts for pair in pairs if pair.labels and (parts := around(pair.labels, pair))}
     known = {pair.labels for pair in pairs}
     for folder, ending in sorted(labels):
         for path in sorted(set(Path(folder).rglob(f"[!.]*{ending}")) - known):
@@ -178,9 +182,3 @@ def labels_without_image(pairs: Sequence[Pair]) -> Iterator[Fault]:
             if not any(Path(f"{place}{name}{other}").is_file() for place, other in images):
                 message = f"label file '{path}' belongs to no image; add the image, or remove the label file"
                 yield Fault(Kind.NO_IMAGE, path, message)
-
-
-def _around(path: Path, pair: Pair) -> tuple[str, str] | None:
-    """Split a path into the folder that a pair's name begins in, and the ending behind it; None without the name."""
-    before, found, behind = str(path).rpartition("/" + pair.name.removeprefix(f"{pair.condition}/"))
-    return (f"{before}/", behind) if found and behind else None

@@ -1,4 +1,8 @@
-"""Read images and label files from disk, unchanged and fully, or say in one sentence why not."""
+"""Read images and label files from disk, unchanged and fully, or say in one sentence why not.
+
+Plain PNGs are decoded by OpenCV, a tenth to a fifth faster than by Pillow and to the same bytes; Pillow reads
+everything else. Whatever is wrong with a file becomes a ValueError that names it.
+"""
 
 from __future__ import annotations
 
@@ -18,61 +22,6 @@ from PIL.PngImagePlugin import PngImageFile
 from gss.data.pairs import Pair
 from gss.labels import LabelSpace
 
-# FOLDED Plain PNGs decoded by OpenCV, a tenth to a fifth faster than by Pillow; everything else is left to Pillow.
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_START = b"\x00\x00\x00\x0dIHDR"
-_RGB, _GREY = 2, 0  # colour types; the others are palette, and either with alpha
-_HARMLESS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD", b"tIME"}
-"""Parts that change no pixel in either reader: no orientation, transparency or animation."""
-
-_ORIENTING = (b"Raw profile", b"XML:")  # texts in which Pillow looks for an orientation
-
-
-def decode_plain_png(path: Path, grey: bool, max_pixels: int) -> NDArray[np.uint8] | None:
-    """Decode a whole 8-bit PNG that both readers understand alike, to the same bytes that Pillow gives.
-
-    Anything in doubt is left to Pillow, which reads it or says what is wrong: another colour type or depth, interlaced
-    or animated files, parts that could turn the picture, files that do not end where a PNG ends, and too many
-    pixels. JPEG is left to Pillow altogether: OpenCV fills up truncated files.
-
-    Args:
-        path: the file.
-        grey: True for label files, of one channel; False for images in colour.
-        max_pixels: the largest picture that is decoded here.
-
-    Returns:
-        (H, W) or (H, W, 3) uint8 RGB; None where Pillow shall read.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-    """
-    content = path.read_bytes()
-    if not _is_plain(content, _GREY if grey else _RGB, max_pixels):
-        return None
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None:  # damaged inside
-        return None
-    return np.asarray(decoded if grey else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), dtype=np.uint8)
-
-
-def _is_plain(content: bytes, colour_type: int, max_pixels: int) -> bool:
-    """Tell whether the file is a whole, simple PNG of 8 bits, this colour type and no more pixels."""
-    if not content.startswith(_SIGNATURE + _START) or len(content) < 33:
-        return False
-    width, height, *form = struct.unpack_from(">IIBBBBB", content, 16)
-    if form != [8, colour_type, 0, 0, 0] or width * height > max_pixels:
-        return False
-    place, part = len(_SIGNATURE), b""
-    while place + 12 <= len(content) and part != b"IEND":
-        length, part = struct.unpack_from(">I4s", content, place)
-        is_remark = part == b"tEXt" and not content.startswith(_ORIENTING, place + 8)
-        if part not in _HARMLESS and not is_remark:
-            return False
-        place += 12 + length
-    return part == b"IEND" and place == len(content)
-
-
 MAX_PIXELS = 2**26
 """The largest picture that is decoded, 8192x8192 pixels.
 
@@ -85,6 +34,14 @@ _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _ORIENTATION = 0x0112
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the warning: where warnings are errors
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_START = b"\x00\x00\x00\x0dIHDR"
+_RGB, _GREY = 2, 0  # colour types of PNG; the others are palette, and either with alpha
+_HARMLESS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD", b"tIME"}
+"""Parts of a PNG that change no pixel in either reader: no orientation, transparency or animation."""
+
+_ORIENTING = (b"Raw profile", b"XML:")  # texts of a PNG in which Pillow looks for an orientation
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -104,20 +61,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             return np.asarray(Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB"))
         coloured = picture.convert("RGBA") if picture.mode == "P" else picture  # palettes may hold an alpha
         return np.asarray(coloured.convert("RGB"))
-
-
-def labels_of(pair: Pair) -> Path:
-    """Give the label file of a pair that must have one.
-
-    Raises:
-        ValueError: the labels of this split are withheld.
-    """
-    if pair.labels is None:
-        raise ValueError(
-            f"the labels of '{pair.image}' are not published, so its split can be segmented but neither trained on nor "
-            "scored: choose another split (split=val)"
-        )
-    return pair.labels
 
 
 def read_pair_labels(pair: Pair, label_space: LabelSpace) -> NDArray[np.uint8]:
@@ -168,27 +111,18 @@ def read_ids(path: Path) -> NDArray[np.uint8]:
     return raw
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Give the upright (height, width) of an image from its header, and check that the file is whole.
+def labels_of(pair: Pair) -> Path:
+    """Give the label file of a pair that must have one.
 
     Raises:
-        ValueError: the file is missing, not an image, truncated, or larger than `MAX_PIXELS`.
+        ValueError: the labels of this split are withheld.
     """
-    with _opened(path, "image") as picture:
-        width, height = picture.size
-        sideways = _orientation(picture) in _SIDEWAYS
-        _check_whole(picture)
-    return (width, height) if sideways else (height, width)
-
-
-def pixel_count(path: Path) -> int:
-    """Give the number of pixels of a picture from its header.
-
-    Raises:
-        ValueError: the file is missing, or not an image.
-    """
-    with _opened(path, "image") as picture:
-        return picture.width * picture.height
+    if pair.labels is None:
+        raise ValueError(
+            f"the labels of '{pair.image}' are not published, so its split can be segmented but neither trained on nor "
+            "scored: choose another split (split=val)"
+        )
+    return pair.labels
 
 
 def require_same_size(pair: Pair, image: tuple[int, int], labels: tuple[int, int]) -> None:
@@ -204,24 +138,92 @@ def require_same_size(pair: Pair, image: tuple[int, int], labels: tuple[int, int
         )
 
 
-def _orientation(picture: Image.Image) -> int:
-    """Give the EXIF orientation; for PNG only from the header, since Pillow would decode the whole file."""
-    if picture.format == "PNG" and "exif" not in picture.info:
-        return 1
-    return int(picture.getexif().get(_ORIENTATION, 1))
+def image_size(path: Path) -> tuple[int, int]:
+    """Give the upright (height, width) of an image from its header, and check that the file is whole.
 
-
-def _check_whole(picture: Image.Image) -> None:
-    """Find truncation without paying for a full decode.
-
-    PNG carries checksums, which `verify` walks. `verify` ignores JPEG, where decoding at the smallest
-    scale still reads the whole stream. Anything else is decoded.
+    Raises:
+        ValueError: the file is missing, not an image, truncated, or larger than `MAX_PIXELS`.
     """
-    if picture.format == "PNG":
-        picture.verify()
-        return
-    picture.draft(None, (1, 1))
-    picture.load()
+    with _opened(path, "image") as picture:
+        width, height = picture.size
+        sideways = _orientation(picture) in _SIDEWAYS
+        if picture.format == "PNG":
+            picture.verify()  # walks the checksums
+        else:  # `verify` ignores JPEG, where decoding at the smallest scale still reads the whole stream
+            picture.draft(None, (1, 1))
+            picture.load()
+    return (width, height) if sideways else (height, width)
+
+
+def pixel_count(path: Path) -> int:
+    """Give the number of pixels of a picture from its header.
+
+    Raises:
+        ValueError: the file is missing, or not an image.
+    """
+    with _opened(path, "image") as picture:
+        return picture.width * picture.height
+
+
+def planes(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give an image as networks take it, in batches and for predictions alike: share = byte / 255, channels first.
+
+    Channel by channel, which is six times as fast as transposing.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (3, H, W) float32 in [0, 1].
+    """
+    shares = np.empty((3, *image.shape[:2]), np.float32)
+    for share, channel in zip(shares, cv2.split(image), strict=True):
+        np.divide(channel, np.float32(255), out=share)
+    return shares
+
+
+def decode_plain_png(path: Path, grey: bool, max_pixels: int) -> NDArray[np.uint8] | None:
+    """Decode a whole 8-bit PNG that both readers understand alike, to the same bytes that Pillow gives.
+
+    Anything in doubt is left to Pillow, which reads it or says what is wrong: another colour type or depth, interlaced
+    or animated files, parts that could turn the picture, files that do not end where a PNG ends, and too many
+    pixels. JPEG is left to Pillow altogether: OpenCV fills up truncated files.
+
+    Args:
+        path: the file.
+        grey: True for label files, of one channel; False for images in colour.
+        max_pixels: the largest picture that is decoded here.
+
+    Returns:
+        (H, W) or (H, W, 3) uint8 RGB; None where Pillow shall read.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    content = path.read_bytes()
+    if not _is_plain(content, _GREY if grey else _RGB, max_pixels):
+        return None
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:  # damaged inside
+        return None
+    return np.asarray(decoded if grey else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), dtype=np.uint8)
+
+
+def _is_plain(content: bytes, colour_type: int, max_pixels: int) -> bool:
+    """Tell whether the file is a whole, simple PNG of 8 bits, this colour type and no more pixels."""
+    if not content.startswith(_SIGNATURE + _START) or len(content) < 33:
+        return False
+    width, height, *form = struct.unpack_from(">IIBBBBB", content, 16)
+    if form != [8, colour_type, 0, 0, 0] or width * height > max_pixels:
+        return False
+    place, part = len(_SIGNATURE), b""
+    while place + 12 <= len(content) and part != b"IEND":
+        length, part = struct.unpack_from(">I4s", content, place)
+        is_remark = part == b"tEXt" and not content.startswith(_ORIENTING, place + 8)
+        if part not in _HARMLESS and not is_remark:
+            return False
+        place += 12 + length
+    return part == b"IEND" and place == len(content)
 
 
 def _decoded_plain(path: Path, what: str) -> NDArray[np.uint8] | None:
@@ -262,12 +264,8 @@ def _declared_size(path: Path) -> str:
     return "pixels"
 
 
-# FOLDED An image's bytes as the planes of shares that networks take: for batches and for predictions alike.
-
-
-def planes(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bring (H, W, 3) uint8 to (3, H, W) float32 in [0, 1], channel by channel: six times as fast as transposing."""
-    shares = np.empty((3, *image.shape[:2]), np.float32)
-    for share, channel in zip(shares, cv2.split(image), strict=True):
-        np.divide(channel, np.float32(255), out=share)
-    return shares
+def _orientation(picture: Image.Image) -> int:
+    """Give the EXIF orientation; for PNG only from the header, since Pillow would decode the whole file."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1
+    return int(picture.getexif().get(_ORIENTATION, 1))

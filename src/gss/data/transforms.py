@@ -1,4 +1,4 @@
-"""What happens to an image on its way to the network: window, flip, colours, padding (albumentations 2.0.8)."""
+"""What happens to an image on its way to the network: crop, flip, colours, padding (albumentations 2.0.8)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Augmentation:
         base: of geometry=native: short and long side, pixels, that an image is brought to at magnification 1, its
             proportions kept, as large as both allow; None: its own size.
         max_share: of geometry=native: crops in which one class has this share of the labelled pixels, or which show
-            less than two classes, are drawn again, up to ten times (mmsegmentation's cat_max_ratio); 1: all are taken.
+            less than two classes, are sampled again, up to ten times (mmsegmentation's cat_max_ratio); 1: none are.
         colour: jitter: all four always change, in random order; distortion, as published: each with probability 1/2,
             before padding.
 
@@ -92,10 +92,10 @@ def resize_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
 
 
 def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.Compose:
-    """Build the training pipeline: random window, flip, colours; of the published geometry, padding last.
+    """Build the training pipeline: random crop, flip, colours; of the published geometry, padding last.
 
-    With geometry=fit the steps do not draw independently (see `OneStream`): images are mirrored where they are
-    made smaller. It stays so for the sake of what was measured with it.
+    With geometry=fit the steps' random numbers are not independent (see `OneStream`): images are mirrored where they
+    are made smaller. It stays so for the sake of what was measured with it.
 
     Padding is the mean colour, which becomes about 0 when the network normalises, as padding is published; labels are
     padded with 255.
@@ -113,7 +113,7 @@ def training_transform(size: tuple[int, int], augmentation: Augmentation) -> A.C
 
 
 class OneStream(A.Compose):  # type: ignore[misc]  # albumentations ships no types
-    """A pipeline whose steps draw one after the other from one stream of random numbers.
+    """A pipeline whose steps take their random numbers one after the other from one stream.
 
     albumentations 2.0.8 starts every step from the pipeline's seed, so that all first numbers are the same and, say,
     the flip follows from the magnification.

@@ -51,7 +51,7 @@ class Fog(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations ships n
         self.air = air
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the clouds and the grey of the air."""
+        """Draw the clouds, and sample the grey of the air."""
         clouds = draw_clouds(params["shape"][:2], self.random_generator)
         optical = -self.density * road_distance(params["shape"][0])[:, None] * (1 + clouds / 2)
         return {"transmission": np.exp(optical), "air": self.py_random.uniform(*self.air)}
@@ -81,7 +81,7 @@ class Lamplight(A.ImageOnlyTransform):  # type: ignore[misc]
         self.headlights = headlights
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw where the headlights point."""
+        """Sample where the headlights point."""
         rows, columns = axes(params["shape"][:2])
         x, y = self.py_random.uniform(-0.1, 0.1), self.py_random.uniform(0.7, 0.8)
         cone = np.exp(-(((columns - x) / 0.5) ** 2) - ((rows - y) / 0.18) ** 2)
@@ -122,7 +122,7 @@ class Falling(A.ImageOnlyTransform):  # type: ignore[misc]
         self.slant = slant
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the slant and every layer, the nearer covering the farther."""
+        """Sample the slant and draw every layer, the nearer covering the farther."""
         size = params["shape"][:2]
         slant = np.deg2rad(self.py_random.uniform(-self.slant, self.slant))
         drawn = [draw_layer(size, layer, slant, self.random_generator) for layer in self.layers]
@@ -154,7 +154,7 @@ class SunGlare(A.ImageOnlyTransform):  # type: ignore[misc]
         self.veil = veil
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw where the sun stands: of a few places in the upper part, the one where the picture is brightest."""
+        """Sample where the sun stands: of a few places in the upper part, the one where the picture is brightest."""
         rows, columns = axes(params["shape"][:2])
         thumbnail = cv2.resize(data["image"], (32, 32), interpolation=cv2.INTER_AREA).mean(-1)
         places = self.random_generator.uniform((0.1, 0.05), (0.9, 0.35), (_PLACES, 2))  # shares of width and height

@@ -1,4 +1,8 @@
-"""Canvas: a pinhole camera that paints world-space shapes into an image and its label ids at once."""
+"""Canvas: a pinhole camera that paints world-space shapes into an image and its label ids at once.
+
+Beside it what every painter of a scene needs: Light, which colours a surface by sun and haze, Noise, which keeps it
+from being flat, and the Cityscapes label ids that scenes are drawn with.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,17 @@ Colour = tuple[float, float, float]
 Point = tuple[float, float, float]
 """World metres: to the right of the camera, above the road, ahead of the camera."""
 
+ROAD, SIDEWALK, TERRAIN, SKY = (LABEL_IDS[name] for name in ("road", "sidewalk", "terrain", "sky"))
+BUILDING, WALL, FENCE, VEGETATION = (LABEL_IDS[name] for name in ("building", "wall", "fence", "vegetation"))
+POLE, LIGHT, SIGN = (LABEL_IDS[name] for name in ("pole", "traffic light", "traffic sign"))
+PERSON, RIDER, BICYCLE = (LABEL_IDS[name] for name in ("person", "rider", "bicycle"))
+CAR, TRUCK, BUS = (LABEL_IDS[name] for name in ("car", "truck", "bus"))
+EGO_VEHICLE, STATIC = 1, 4  # the camera's own car and small fixed things: both ignored by the benchmark
+
 _SHIFT = 4  # OpenCV draws with 4 binary places of a pixel
 _ONE = 1 << _SHIFT
+_SIDE = 256  # cells of a tile of noise
+_FINE = 4  # the soft tile is stored this much finer, so that plain indexing shows no squares
 
 
 @dataclass(frozen=True)
@@ -156,32 +169,6 @@ class Canvas:
         patch[:] = (patch * factor[..., None]).astype(np.uint8)
 
 
-def rgb(colour: Sequence[float]) -> NDArray[np.float32]:
-    """Turn a colour, 0 .. 255, or a factor per channel into an array for arithmetic, (3,) float32."""
-    return np.asarray(colour, np.float32)
-
-
-def pick(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
-    """Choose one colour."""
-    return colours[int(rng.integers(len(colours)))]
-
-
-def darker(colour: Colour, factor: float) -> Colour:
-    """Scale a colour by a factor, which above 1 makes it brighter."""
-    return colour[0] * factor, colour[1] * factor, colour[2] * factor
-
-
-def _fixed(pixels: tuple[float, float]) -> tuple[int, int]:
-    """Turn (column, row) or a pair of lengths into OpenCV's fixed-point numbers."""
-    return round(pixels[0] * _ONE), round(pixels[1] * _ONE)
-
-
-# FOLDED Noise: tiles of cloud-like and of white texture, looked up wherever a surface must not be flat.
-
-_SIDE = 256
-_FINE = 4  # the soft tile is stored this much finer, so that plain indexing shows no squares
-
-
 class Noise:
     """The texture of one scene: a part of the common tiles, chosen at random.
 
@@ -220,6 +207,26 @@ class Noise:
         return np.asarray(tile[rows, columns], np.float32)
 
 
+def rgb(colour: Sequence[float]) -> NDArray[np.float32]:
+    """Turn a colour, 0 .. 255, or a factor per channel into an array for arithmetic, (3,) float32."""
+    return np.asarray(colour, np.float32)
+
+
+def pick(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+    """Choose one colour."""
+    return colours[int(rng.integers(len(colours)))]
+
+
+def darker(colour: Colour, factor: float) -> Colour:
+    """Scale a colour by a factor, which above 1 makes it brighter."""
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor
+
+
+def _fixed(pixels: tuple[float, float]) -> tuple[int, int]:
+    """Turn (column, row) or a pair of lengths into OpenCV's fixed-point numbers."""
+    return round(pixels[0] * _ONE), round(pixels[1] * _ONE)
+
+
 @cache
 def _tiles() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Make the soft tile, whose amplitude falls with frequency as in clouds and foliage, and the white one.
@@ -234,13 +241,3 @@ def _tiles() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     framed = np.pad(soft / soft.std(), 1, mode="wrap").astype(np.float32)  # so that resizing keeps it seamless
     cloud = np.asarray(cv2.resize(framed, None, fx=_FINE, fy=_FINE), np.float32)[_FINE:-_FINE, _FINE:-_FINE]
     return np.ascontiguousarray(cloud), rng.standard_normal((_SIDE, _SIDE)).astype(np.float32)
-
-
-# FOLDED The Cityscapes label ids that the scenes are drawn with.
-
-ROAD, SIDEWALK, TERRAIN, SKY = (LABEL_IDS[name] for name in ("road", "sidewalk", "terrain", "sky"))
-BUILDING, WALL, FENCE, VEGETATION = (LABEL_IDS[name] for name in ("building", "wall", "fence", "vegetation"))
-POLE, LIGHT, SIGN = (LABEL_IDS[name] for name in ("pole", "traffic light", "traffic sign"))
-PERSON, RIDER, BICYCLE = (LABEL_IDS[name] for name in ("person", "rider", "bicycle"))
-CAR, TRUCK, BUS = (LABEL_IDS[name] for name in ("car", "truck", "bus"))
-EGO_VEHICLE, STATIC = 1, 4  # the camera's own car and small fixed things: both ignored by the benchmark

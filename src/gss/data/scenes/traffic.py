@@ -1,4 +1,7 @@
-"""Traffic: what stands and moves in one street, and where."""
+"""Traffic: what stands and moves in one street, and where.
+
+People, trees, lamps and signs are built here from a few flat shapes each; vehicles have a file of their own.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ from gss.data.scenes.canvas import (
 from gss.data.scenes.layout import Layout
 from gss.data.scenes.vehicles import PAINTS, paint_bus, paint_car, paint_truck
 
-# FOLDED Figures: people, trees, lamps and signs, built from a few flat shapes each.
+Thing = tuple[float, Callable[[], None]]
+"""A thing's distance, metres, and what paints it: far things are painted first."""
 
 _COATS: tuple[Colour, ...] = (
     (180, 50, 60), (50, 80, 150), (60, 60, 66), (200, 190, 170), (70, 120, 90), (220, 150, 60),
@@ -40,6 +44,73 @@ _METAL, _RED, _WHITE, _BLUE = (
     (236.0, 236.0, 230.0),
     (30.0, 84.0, 168.0),
 )
+
+
+def paint_traffic(canvas: Canvas, rng: np.random.Generator, layout: Layout) -> None:
+    """Choose everything that stands in the street, and paint it from far to near."""
+    things: list[Thing] = []
+    for side in (-1, 1):
+        things += _on_the_road(canvas, rng, layout, side)
+        things += _at_the_curb(canvas, rng, layout, side)
+    things += _walkers(canvas, rng, layout)
+    for _, paint in sorted(things, key=lambda thing: -thing[0]):
+        paint()
+
+
+def _on_the_road(canvas: Canvas, rng: np.random.Generator, layout: Layout, side: int) -> list[Thing]:
+    """Fill one lane: cars, now and then a bus, a truck or a cyclist; the left lane comes towards us."""
+    things: list[Thing] = []
+    z, lane = float(rng.uniform(7, 22)), layout.middle + side * layout.road * 0.42
+    while z < 75:
+        x, kind = lane + float(rng.uniform(-0.3, 0.3)), rng.random()
+        if side == 1 and kind < 0.14:
+            things.append((z, partial(paint_bus, canvas, rng, x, z)))
+        elif side == 1 and kind < 0.26:
+            things.append((z, partial(paint_truck, canvas, rng, x, z)))
+        elif kind < 0.4:
+            things.append((z, partial(paint_cyclist, canvas, rng, layout.curb(side) - side * 0.8, z)))
+        else:
+            things.append((z, partial(paint_car, canvas, rng, x, z, side == -1)))
+        z += float(rng.uniform(12, 30))
+    return things
+
+
+def _at_the_curb(canvas: Canvas, rng: np.random.Generator, layout: Layout, side: int) -> list[Thing]:
+    """Line one curb with trees, lamps, signs and bins, parked cars before them, lights at the crossing."""
+    things: list[Thing] = []
+    curb, planted, parking = layout.curb(side), rng.random() < 0.6, rng.random() < 0.45
+    x = curb + side * 0.7
+    for index, z in enumerate(np.arange(rng.uniform(5, 10), 80, 7.0).tolist()):
+        kind = rng.random()
+        if planted and kind < 0.75:
+            things.append((z, partial(paint_tree, canvas, rng, x, z)))
+        elif kind < 0.3 or index % 3 == 0:
+            things.append((z, partial(paint_lamp, canvas, x, z, -side * 1.6)))
+        elif kind < 0.6:
+            things.append((z, partial(paint_sign, canvas, rng, x, z)))
+        elif kind < 0.7:
+            things.append((z, partial(paint_bin, canvas, x, z)))
+        if parking and rng.random() < 0.6:
+            things.append((z + 1, partial(paint_car, canvas, rng, curb - side, z + 1, side == -1)))
+    if layout.crossing is not None:
+        z = layout.crossing
+        things.append((z, partial(paint_traffic_light, canvas, rng, curb + side * 0.4, z)))
+    return things
+
+
+def _walkers(canvas: Canvas, rng: np.random.Generator, layout: Layout) -> list[Thing]:
+    """Put people on the sidewalks, and some on the crossing."""
+    things: list[Thing] = []
+    for _ in range(int(rng.integers(3, 9))):
+        side, z = int(rng.choice((-1, 1))), float(rng.uniform(5, 40))
+        x = layout.curb(side) + side * float(rng.uniform(1.2, layout.sidewalk - 0.3))
+        things.append((z, partial(paint_person, canvas, rng, x, z)))
+    if layout.crossing is not None and rng.random() < 0.7:
+        for _ in range(int(rng.integers(1, 4))):
+            z = layout.crossing + float(rng.uniform(0.5, 2.5))
+            x = layout.middle + float(rng.uniform(-1, 1)) * layout.road
+            things.append((z, partial(paint_person, canvas, rng, x, z)))
+    return things
 
 
 def paint_person(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
@@ -149,74 +220,3 @@ def paint_bin(canvas: Canvas, x: float, z: float) -> None:
     canvas.shadow(x, z, 0.4, 0.5)
     canvas.box(x - 0.25, x + 0.25, 0.0, 0.95, z, STATIC, (66, 92, 70), 0.6)
     canvas.box(x - 0.29, x + 0.29, 0.95, 1.05, z, STATIC, (46, 62, 50), 0.8)
-
-
-Thing = tuple[float, Callable[[], None]]
-"""A thing's distance, metres, and what paints it: far things are painted first."""
-
-
-def paint_traffic(canvas: Canvas, rng: np.random.Generator, layout: Layout) -> None:
-    """Choose everything that stands in the street, and paint it from far to near."""
-    things: list[Thing] = []
-    for side in (-1, 1):
-        things += _on_the_road(canvas, rng, layout, side)
-        things += _at_the_curb(canvas, rng, layout, side)
-    things += _walkers(canvas, rng, layout)
-    for _, paint in sorted(things, key=lambda thing: -thing[0]):
-        paint()
-
-
-def _on_the_road(canvas: Canvas, rng: np.random.Generator, layout: Layout, side: int) -> list[Thing]:
-    """Fill one lane: cars, now and then a bus, a truck or a cyclist; the left lane comes towards us."""
-    things: list[Thing] = []
-    z, lane = float(rng.uniform(7, 22)), layout.middle + side * layout.road * 0.42
-    while z < 75:
-        x, kind = lane + float(rng.uniform(-0.3, 0.3)), rng.random()
-        if side == 1 and kind < 0.14:
-            things.append((z, partial(paint_bus, canvas, rng, x, z)))
-        elif side == 1 and kind < 0.26:
-            things.append((z, partial(paint_truck, canvas, rng, x, z)))
-        elif kind < 0.4:
-            things.append((z, partial(paint_cyclist, canvas, rng, layout.curb(side) - side * 0.8, z)))
-        else:
-            things.append((z, partial(paint_car, canvas, rng, x, z, side == -1)))
-        z += float(rng.uniform(12, 30))
-    return things
-
-
-def _at_the_curb(canvas: Canvas, rng: np.random.Generator, layout: Layout, side: int) -> list[Thing]:
-    """Line one curb with trees, lamps, signs and bins, parked cars before them, lights at the crossing."""
-    things: list[Thing] = []
-    curb, planted, parking = layout.curb(side), rng.random() < 0.6, rng.random() < 0.45
-    x = curb + side * 0.7
-    for index, z in enumerate(np.arange(rng.uniform(5, 10), 80, 7.0).tolist()):
-        kind = rng.random()
-        if planted and kind < 0.75:
-            things.append((z, partial(paint_tree, canvas, rng, x, z)))
-        elif kind < 0.3 or index % 3 == 0:
-            things.append((z, partial(paint_lamp, canvas, x, z, -side * 1.6)))
-        elif kind < 0.6:
-            things.append((z, partial(paint_sign, canvas, rng, x, z)))
-        elif kind < 0.7:
-            things.append((z, partial(paint_bin, canvas, x, z)))
-        if parking and rng.random() < 0.6:
-            things.append((z + 1, partial(paint_car, canvas, rng, curb - side, z + 1, side == -1)))
-    if layout.crossing is not None:
-        z = layout.crossing
-        things.append((z, partial(paint_traffic_light, canvas, rng, curb + side * 0.4, z)))
-    return things
-
-
-def _walkers(canvas: Canvas, rng: np.random.Generator, layout: Layout) -> list[Thing]:
-    """Put people on the sidewalks, and some on the crossing."""
-    things: list[Thing] = []
-    for _ in range(int(rng.integers(3, 9))):
-        side, z = int(rng.choice((-1, 1))), float(rng.uniform(5, 40))
-        x = layout.curb(side) + side * float(rng.uniform(1.2, layout.sidewalk - 0.3))
-        things.append((z, partial(paint_person, canvas, rng, x, z)))
-    if layout.crossing is not None and rng.random() < 0.7:
-        for _ in range(int(rng.integers(1, 4))):
-            z = layout.crossing + float(rng.uniform(0.5, 2.5))
-            x = layout.middle + float(rng.uniform(-1, 1)) * layout.road
-            things.append((z, partial(paint_person, canvas, rng, x, z)))
-    return things

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import stat
 import struct
+import sys
 import zipfile
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
-from gss.data.archives import Limits, unpack
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
+
+from ade20k.archives import Limits, unpack
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from rich import get_console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
-from gss.data.archives import require_space
+from ade20k.archives import require_space
 
 MOST_TRIES = 5
 """How often in a row a download may break off without having come further than ever before."""
@@ -27,7 +27,9 @@ MOST_TRIES = 5
 MOST_BYTES = 2**34
 """No larger file is fetched, whatever the server says or sends."""
 
-_SILENCE = 30.0  # seconds without a byte after which a connection counts as broken
+SILENCE = 30.0
+"""Seconds without a byte after which a connection counts as broken."""
+
 _CHUNK = 2**20
 _BROKEN = (OSError, http.client.HTTPException)
 
@@ -106,7 +108,7 @@ def _receive(url: str, part: Path) -> None:
     if have and origin.validator:
         headers |= {"Range": f"bytes={have}-", "If-Range": origin.validator}
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_SILENCE)
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SILENCE)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have == origin.size:
             return
