@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from gss.cli.command_line import is_first_process, run
 from gss.cli.configuration import instantiate, to_plain, visited_data
+from gss.registry import one_of
 
 MODES = ("segmentation", "reconstruction")
 HEADLINE = ("miou", "macc", "aacc", "ceiling", "boundary_f3", "boundary_iou", "ece", "nll", "brier", "auroc", "aupr")
@@ -43,8 +44,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
 
 def _check_words(config: DictConfig) -> None:
     """Refuses words that do not go with the mode, before anything heavy is imported."""
-    if config.mode not in MODES:
-        raise ValueError(f"mode={config.mode} is not one of {', '.join(MODES)}")
+    one_of(MODES, "mode", config.mode)
     given = [key for key in ("prior", "checkpoint", "tokenizer", "maskige", "readout") if config.get(key)]
     if config.mode == "segmentation":
         if stray := [key for key in given if key not in ("checkpoint", "readout")]:

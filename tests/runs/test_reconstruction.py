@@ -210,7 +210,7 @@ def test_a_pixel_twin_has_no_stage_one(run_reconstruction, tiny_checkpoint, monk
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["mode=generation"], r"mode=generation is not one of segmentation, reconstruction"),
+        (["mode=generation"], r"unknown mode='generation': one of segmentation, reconstruction"),
         ([], r"run `python -m gss\.train stage=prior` .* first, then give prior=PATH"),
         (["tokenizer=vqvae", "maskige=ff"], r"run `python -m gss\.train stage=prior` .* first, then give prior=PATH"),
         (["prior=a", "tokenizer=vqvae"], r"then give prior=PATH without them"),

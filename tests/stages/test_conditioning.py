@@ -350,7 +350,7 @@ def test_the_pixel_twin_needs_no_stage_one(run_tiny, tmp_path, head):
         ("tokenizer.vocab_size=64", r"tokenizer\.vocab_size is 32 .* 64 "),
         ("tokenizer=vqvae", r"tokenizer\.name is 'patches' .*'vqvae'"),
         ("prior=nowhere.safetensors", r"prior=.*nowhere.safetensors: run `python -m gss\.train stage=prior`"),
-        ("stage.readout=expcted", r"readout='expcted' is not one of pixel, argmax, expected"),
+        ("stage.readout=expcted", r"unknown readout='expcted': one of pixel, argmax, expected"),
         ("stage.ignore_policy=fill", r"stage\.ignore_policy='fill': one of both, masked, filled"),
         ("stage.fill_warmup=-1", r"stage\.fill_warmup=-1 must be a number of steps"),
         ("stage.posterior.name=hard", r"stage\.posterior\.name='hard': one of one_hot, soft, smoothed"),
