@@ -5,7 +5,6 @@ The second measures stage one alone, and draws its palette, its codebook and its
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from gss.atomic_files import write_json
 from gss.cli.command_line import is_first_process, run
 from gss.cli.configuration import instantiate, to_plain, visited_data
 from gss.registry import one_of
@@ -111,9 +111,8 @@ def _report(metrics: Mapping[str, Any], name: str, what: str, folder: Path) -> N
     get_console().print(class_table(per_class, shown, f"{name} {what}"))
     if (parts := parts_table(metrics, name, what)) is not None:
         get_console().print(parts)
-    target = folder / "metrics.json"
-    target.write_text(json.dumps(metrics, indent=2) + "\n")
-    print(f"metrics: {target}")
+    write_json(folder / "metrics.json", metrics)
+    print(f"metrics: {folder / 'metrics.json'}")
 
 
 def _report_codes_and_colours(metrics: Mapping[str, Any]) -> None:

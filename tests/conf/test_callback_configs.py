@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from omegaconf import OmegaConf
 
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
+from gss.runs.training import AtomicCheckpointIO
 from gss.callbacks.progress import StepProgress
 from toy_stage import ToyStage
 

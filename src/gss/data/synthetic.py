@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gss.atomic_files import write_whole
 from gss.data.cityscapes import CityscapesPairs
 from gss.data.pairs import Pair
 from gss.data.progress import shown
@@ -85,7 +85,7 @@ class DrawnPairs(ABC):
         if not self._is_drawn(note):
             note.unlink(missing_ok=True)
             self._draw_all()
-            _replace(note, json.dumps(self._settings(), indent=1).encode())
+            write_whole(note, json.dumps(self._settings(), indent=1))
         return self.listed()
 
     def _settings(self) -> dict[str, Any]:
@@ -109,8 +109,6 @@ class DrawnPairs(ABC):
     def _draw_all(self) -> None:
         """Draw all scenes, then remove what an earlier drawing with other settings left."""
         kept = {path for number in range(self.num_scenes) for path in self.files(number)}
-        for path in kept:
-            path.parent.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=num_threads()) as pool:
             drawn = pool.map(self._draw_one, range(self.num_scenes))
             for _ in shown(drawn, f"drawing {self.what} ({self.split})", self.num_scenes):
@@ -123,7 +121,7 @@ class DrawnPairs(ABC):
         """Draw one scene and write its two files, the image last: listings start from images."""
         contents = self.draw(number)
         for path, content in reversed(list(zip(self.files(number), contents, strict=True))):
-            _replace(path, content)
+            write_whole(path, content)
 
 
 def encoded(pixels: NDArray[np.uint8], form: str) -> bytes:
@@ -131,13 +129,6 @@ def encoded(pixels: NDArray[np.uint8], form: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format=form, **({"compress_level": 3} if form == "PNG" else {"quality": 90}))
     return buffer.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Give a file its final name only when it is whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
 
 
 _CITY = "drawnville"

@@ -11,9 +11,8 @@ from typing import Any
 
 import lightning as L
 
-from gss.assembly.build import arrange_palette, build_autoencoder, build_palette, describe_prior
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
-from gss.assembly.checkpoints import take_tokenizer
+from gss.assembly.build import arrange_palette, build_autoencoder, build_palette, describe_prior, take_tokenizer
+from gss.assembly.checkpoint_io import load_checkpoint
 from gss.data.datamodule import SegmentationDataModule
 from gss.maskige.palette import Palette
 from gss.maskige.transform import MaskigeTransform
@@ -141,7 +140,7 @@ def _resumes_transforms(config: Mapping[str, Any], autoencoder: MaskigeAutoencod
     resume = config["resume"]
     if resume is None or not Path(resume).is_file():  # a missing file is refused where it is to be read
         return False
-    record = AtomicCheckpointIO().load_checkpoint(resume).get("gss", {})
+    record = load_checkpoint(resume).get("gss", {})
     found: bool = record.get("phase") == TransformsPhase.name
     if found and not (learns(autoencoder) and config["maskige"]["max_steps"]):
         raise ValueError(f"resume={resume} is a training of colours or inverse, but this maskige learns neither")
