@@ -119,7 +119,7 @@ def _report_codes_and_colours(metrics: Mapping[str, Any]) -> None:
     """Says in words what the table has no room for."""
     known: dict[str, Any] = {key: math.nan if figure is None else figure for key, figure in metrics.items()}
     used, pair = round(known["codebook_usage"] * known["vocab_size"]), known["closest_pair"]
-    print(f"boundaries read as a third class: {known['third_class_rate']:.2%} of the pixels within 3 of them")
+    print(f"boundaries read as a phantom class: {known['third_class_rate']:.2%} of the pixels within 3 of them")
     print(f"codebook: {used} of {known['vocab_size']} codes occur, perplexity {known['codebook_perplexity']:.1f}")
     print(f"closest pair of colours: {' and '.join(pair['names'])}, {pair['distance']:.1f} apart on the 0-255 scale")
 

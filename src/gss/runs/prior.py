@@ -66,7 +66,8 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
         with cost.timed():
             fit(trainer, stage, parts.datamodule, config["resume"])
     if learns(autoencoder) and config["maskige"]["max_steps"]:
-        stage = stage_of(TransformsPhase(**phase_settings(config)), later, fits and not trains)
+        settings = {key: config["maskige"][key] for key in ("token_temperature", "colour_jitter")}
+        stage = stage_of(TransformsPhase(**settings), later, fits and not trains)
         trainer = fit_transforms(config, later, stage, config["resume"] if resumes_transforms else None)
     figures = validate(trainer, stage, parts.datamodule)
     if math.isnan(figures["val/ceiling"]):
@@ -97,11 +98,6 @@ def _tokenizer_phase(
 def transforms_parts(config: Mapping[str, Any], parts: RunParts) -> RunParts:
     """The parts of the training of colours and inverse."""
     return parts.next_training(config["maskige"]["lr"], config["maskige"]["max_steps"])
-
-
-def phase_settings(config: Mapping[str, Any]) -> dict[str, float]:
-    """What `TransformsPhase` is told."""
-    return {key: config["maskige"][key] for key in ("token_temperature", "colour_jitter")}
 
 
 def fit_transforms(config: Mapping[str, Any], parts: RunParts, stage: PriorStage, resume: str | None) -> L.Trainer:
@@ -155,4 +151,4 @@ def _report_palette(in_class_order: Palette, palette: Palette, datamodule: Segme
         blurred_phantom_class_rate(MaskigeTransform(arranged), islice(datamodule.label_batches("val"), REPORT_BATCHES))
         for arranged in (in_class_order, palette)
     )
-    log.info("blurred boundaries read as a third class: %.4f in class order, %.4f as assigned", before, after)
+    log.info("blurred boundaries read as a phantom class: %.4f in class order, %.4f as assigned", before, after)
