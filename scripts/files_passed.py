@@ -107,7 +107,9 @@ def main() -> None:
 
         def watching(self: L.Trainer, *args: Any, callbacks: list[L.Callback], **kwargs: Any) -> None:
             """A Trainer with one callback more."""
-            trainer(self, *args, callbacks=[*callbacks, SecondStep(passed)] if command == "step" else callbacks, **kwargs)
+            trainer(
+                self, *args, callbacks=[*callbacks, SecondStep(passed)] if command == "step" else callbacks, **kwargs
+            )
 
         L.Trainer.__init__ = watching
         call("train", folder, "stage=conditioning", *SMALL)

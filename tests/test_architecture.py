@@ -37,7 +37,7 @@ ROOMS = {  # a room, and the rooms that it may import from beside itself
     "networks": "labels registry window_attention",
     "token_model": "registry",  # numbers in, numbers out: it knows neither classes nor pictures
     "display": "labels",
-    "pipeline": "labels maskige tokenizer networks",
+    "pipeline": "labels registry maskige tokenizer networks",
     "inference": "registry",
     "metrics": "labels maskige inference",
     "objectives": f"labels registry {METHOD}",

@@ -122,7 +122,7 @@ def test_the_pixel_twin_has_no_ceiling(run_evaluate, compose_tiny, tmp_path):
     ("overrides", "message"),
     [
         (["checkpoint=none.ckpt"], r"no checkpoint=none\.ckpt"),
-        (["readout=argmin"], r"readout='argmin' is not one of pixel, argmax, expected"),
+        (["readout=argmin"], r"unknown readout='argmin': one of pixel, argmax, expected"),
         (["split=tset"], r"no split 'tset'.*train, val, test"),
         (
             ["data=folder", "data.root=.", "data.label_space.names=[road,car]"],

@@ -213,12 +213,12 @@ def test_the_pixel_twin_reads_pixels_and_nothing_else():
     twin = GenerativeSegmenter(network(None), None).eval()
     assert twin.readouts == ("pixel",)
     assert twin(torch.rand(1, 3, 32, 32), "pixel").labels().shape == (1, 32, 32)
-    with pytest.raises(ValueError, match=r"readout='expected' is not one of pixel"):
+    with pytest.raises(ValueError, match=r"unknown readout='expected': one of pixel"):
         twin(torch.rand(1, 3, 32, 32), "expected")
 
 
 def test_a_mistyped_readout_is_refused_with_those_there_are(segmenter):
-    with pytest.raises(ValueError, match=r"readout='argmin' is not one of pixel, argmax, expected"):
+    with pytest.raises(ValueError, match=r"unknown readout='argmin': one of pixel, argmax, expected"):
         segmenter.check_readout("argmin")
 
 

@@ -117,7 +117,7 @@ def test_two_images_of_one_name_are_refused_before_anything_is_written(run_predi
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("readout=argmin", r"readout='argmin' is not one of pixel, argmax, expected"),
+        ("readout=argmin", r"unknown readout='argmin': one of pixel, argmax, expected"),
         ("opacity=2", r"opacity lies in 0 to 1, got 2"),
         ("checkpoint=none.ckpt", r"no checkpoint=none\.ckpt"),
         ("device=gpu", r"device=gpu"),

@@ -185,12 +185,12 @@ def test_colours_and_inverse_are_trained_on_two_processes_after_the_tokenizer(co
 
 def test_nats_per_masked_token_are_pooled_over_both_processes(distributed):
     (first, _), _ = distributed
-    prior, nats = LabelGenerator.load(first.result["prior"]["prior"]), []
-    labels = torch.cat(list(instantiate(prior.data).label_batches("val")))
-    for number, tokens in enumerate(prior.tokens(labels)):
-        masked = random_masks(1, prior.model.grid, torch.Generator().manual_seed(number))[0]
+    label_generator, nats = LabelGenerator.load(first.result["prior"]["prior"]), []
+    labels = torch.cat(list(instantiate(label_generator.data).label_batches("val")))
+    for number, tokens in enumerate(label_generator.tokens(labels)):
+        masked = random_masks(1, label_generator.model.grid, torch.Generator().manual_seed(number))[0]
         with torch.no_grad():
-            logits = prior.model(tokens.masked_fill(masked, prior.model.mask_token)[None])[0]
+            logits = label_generator.model(tokens.masked_fill(masked, label_generator.model.mask_token)[None])[0]
         nats.append(torch.nn.functional.cross_entropy(logits[:, masked].T, tokens[masked], reduction="none"))
     assert first.result["prior"]["val/token_nll"] == pytest.approx(torch.cat(nats).mean().item(), abs=1e-4)
 

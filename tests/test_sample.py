@@ -47,12 +47,14 @@ def pixels(path):
 
 def test_drawn_maps_are_those_of_the_prior(run_sample, token_prior):
     output, _ = run_sample("num=5", "seed=3", "temperature=0.8")
-    prior = LabelGenerator.load(token_prior)
-    expected = prior.labels(prior.sample(5, prior.generator(3), SamplingSettings(steps=3, temperature=0.8)))
+    label_generator = LabelGenerator.load(token_prior)
+    expected = label_generator.labels(
+        label_generator.sample(5, label_generator.random_numbers(3), SamplingSettings(steps=3, temperature=0.8))
+    )
     written = [pixels(path) for path in sorted((output / "samples").iterdir())]
     assert (np.stack(written) == expected.numpy()).all()
     assert expected.max() < 19
-    colours = instantiate(prior.data).label_space.colours
+    colours = instantiate(label_generator.data).label_space.colours
     for labels, path in zip(written, sorted((output / "samples_colour").iterdir()), strict=True):
         assert (pixels(path) == np.array(colours)[labels]).all()
 
@@ -103,28 +105,29 @@ def test_validation_maps_are_completed(run_sample, token_prior):
 
 
 def test_tokens_outside_the_region_are_those_of_the_map_with_a_hole(token_prior, monkeypatch, draw_labels):
-    prior, labels = LabelGenerator.load(token_prior), draw_labels(2, (32, 64), 19)
-    erased, seen = prior.erased([0.3, 0.0, 0.6, 0.2]), []
+    label_generator, labels = LabelGenerator.load(token_prior), draw_labels(2, (32, 64), 19)
+    erased, seen = label_generator.erased([0.3, 0.0, 0.6, 0.2]), []
     monkeypatch.setattr(
         LabelGenerator, "fill_in", lambda self, tokens, *more: seen.append(tokens) or self.tokens(labels)
     )
-    completed = prior.complete(labels, erased, prior.generator(0), SamplingSettings())
+    completed = label_generator.complete(labels, erased, label_generator.random_numbers(0), SamplingSettings())
     grown = torch.zeros(4, 8, dtype=torch.bool)
     grown[1:3, :2] = True  # rows 1.2 to 2.4, columns 0 to 1.6: every cell that is touched
     assert erased.equal(grown)
-    assert (seen[0] == prior.model.mask_token).equal(grown.expand(2, 4, 8))
-    assert seen[0][:, ~grown].equal(prior.tokens(labels)[:, ~grown])
+    assert (seen[0] == label_generator.model.mask_token).equal(grown.expand(2, 4, 8))
+    assert seen[0][:, ~grown].equal(label_generator.tokens(labels)[:, ~grown])
     hidden = grown.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
-    assert completed[:, hidden].equal(prior.labels(prior.tokens(labels))[:, hidden])
+    assert completed[:, hidden].equal(label_generator.labels(label_generator.tokens(labels))[:, hidden])
 
 
 def test_nothing_of_what_is_erased_is_seen(token_prior, draw_labels):
-    prior = LabelGenerator.load(token_prior)
+    label_generator = LabelGenerator.load(token_prior)
     first = draw_labels(1, (32, 64), 19)
-    erased = prior.erased([0.25, 0.25, 0.75, 0.75])
-    second = torch.where(prior.pixels(erased), (first + 1) % 19, first)
+    erased = label_generator.erased([0.25, 0.25, 0.75, 0.75])
+    second = torch.where(label_generator.pixels(erased), (first + 1) % 19, first)
     one, other = (
-        prior.complete(labels, erased, prior.generator(0), SamplingSettings(steps=3)) for labels in (first, second)
+        label_generator.complete(labels, erased, label_generator.random_numbers(0), SamplingSettings(steps=3))
+        for labels in (first, second)
     )
     assert one.equal(other)
 
@@ -199,5 +202,5 @@ def test_other_data_are_refused_with_both_values(run_sample, street_scenes):
 
 
 def test_an_artefact_without_a_token_model_says_how_to_get_one(run_sample, tiny_prior):
-    with pytest.raises(ValueError, match=r"has no token model to draw from: run .*stage=prior token_model=masked"):
+    with pytest.raises(ValueError, match=r"has no token model to sample from: run .*stage=prior token_model=masked"):
         run_sample(prior=tiny_prior)

@@ -5,7 +5,6 @@ The second measures stage one alone, and draws its palette, its codebook and its
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from gss.atomic_files import write_json
 from gss.cli.command_line import is_first_process, run
 from gss.cli.configuration import instantiate, to_plain, visited_data
+from gss.registry import one_of
 
 MODES = ("segmentation", "reconstruction")
 HEADLINE = ("miou", "macc", "aacc", "ceiling", "boundary_f3", "boundary_iou", "ece", "nll", "brier", "auroc", "aupr")
@@ -43,8 +44,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
 
 def _check_words(config: DictConfig) -> None:
     """Refuses words that do not go with the mode, before anything heavy is imported."""
-    if config.mode not in MODES:
-        raise ValueError(f"mode={config.mode} is not one of {', '.join(MODES)}")
+    one_of(MODES, "mode", config.mode)
     given = [key for key in ("prior", "checkpoint", "tokenizer", "maskige", "readout") if config.get(key)]
     if config.mode == "segmentation":
         if stray := [key for key in given if key not in ("checkpoint", "readout")]:
@@ -111,16 +111,15 @@ def _report(metrics: Mapping[str, Any], name: str, what: str, folder: Path) -> N
     get_console().print(class_table(per_class, shown, f"{name} {what}"))
     if (parts := parts_table(metrics, name, what)) is not None:
         get_console().print(parts)
-    target = folder / "metrics.json"
-    target.write_text(json.dumps(metrics, indent=2) + "\n")
-    print(f"metrics: {target}")
+    write_json(folder / "metrics.json", metrics)
+    print(f"metrics: {folder / 'metrics.json'}")
 
 
 def _report_codes_and_colours(metrics: Mapping[str, Any]) -> None:
     """Says in words what the table has no room for."""
     known: dict[str, Any] = {key: math.nan if figure is None else figure for key, figure in metrics.items()}
     used, pair = round(known["codebook_usage"] * known["vocab_size"]), known["closest_pair"]
-    print(f"boundaries read as a third class: {known['third_class_rate']:.2%} of the pixels within 3 of them")
+    print(f"boundaries read as a phantom class: {known['third_class_rate']:.2%} of the pixels within 3 of them")
     print(f"codebook: {used} of {known['vocab_size']} codes occur, perplexity {known['codebook_perplexity']:.1f}")
     print(f"closest pair of colours: {' and '.join(pair['names'])}, {pair['distance']:.1f} apart on the 0-255 scale")
 

@@ -19,6 +19,7 @@ from gss.maskige.inverse import Inverse
 from gss.maskige.transform import MaskigeTransform, enlarge_labels, pad_labels, reduce_class_probs
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.networks.token_scores import TokenScores
+from gss.registry import one_of
 from gss.tokenizer.base import CellClasses, Decoded, Tokenizer
 
 GENERATIVE_READOUTS = ("argmax", "expected")
@@ -310,5 +311,4 @@ class GenerativeSegmenter(nn.Module):
 
     def check_readout(self, readout: str) -> None:
         """Raises a ValueError that lists the readouts unless this segmenter has the given one."""
-        if readout not in self.readouts:
-            raise ValueError(f"readout={readout!r} is not one of {', '.join(self.readouts)}")
+        one_of(self.readouts, "readout", readout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,12 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from gss.atomic_files import write_whole
 
-def tensor_bytes(header: dict[str, Any], state: dict[str, Tensor]) -> bytes:
-    """The content of a file that holds a header and tensors of any shape by name."""
-    return safetensors.torch.save(state, {"gss": json.dumps(header)})
+
+def write_tensors(path: str | Path, header: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Writes a header and tensors of any shape by name, whole or not at all; missing folders are made."""
+    write_whole(Path(path), safetensors.torch.save(state, {"gss": json.dumps(header)}))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -30,16 +31,3 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(str(error)) from error
     return header if isinstance(header, dict) else {}, state
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Writes a file beside its target first and moves it there whole, so no half-written file has the name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

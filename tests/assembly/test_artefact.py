@@ -113,7 +113,7 @@ def test_an_interrupted_write_leaves_the_older_file_and_no_rest(path, monkeypatc
     def full(*arguments, **settings):
         raise OSError(28, "No space left on device")
 
-    place = {"write": (Path, "write_bytes"), "flush": (os, "fsync"), "rename": (Path, "replace")}[moment]
+    place = {"write": (Path, "write_bytes"), "flush": (os, "fsync"), "rename": (os, "replace")}[moment]
     monkeypatch.setattr(*place, full)
     with pytest.raises(OSError, match="No space left"):
         PriorArtefact(DESCRIPTION, 0.1, STATE).save(path)

@@ -21,7 +21,7 @@ def test_the_trained_readout_is_taken_unless_another_is_wished(tiny_checkpoint):
     trained = TrainedSegmenter.load(tiny_checkpoint)
     assert trained.readout(None) == "expected"
     assert trained.readout("argmax") == "argmax"
-    with pytest.raises(ValueError, match="readout='argmin' is not one of pixel, argmax, expected"):
+    with pytest.raises(ValueError, match="unknown readout='argmin': one of pixel, argmax, expected"):
         trained.readout("argmin")
 
 

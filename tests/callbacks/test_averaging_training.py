@@ -7,8 +7,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gss.assembly.artefact import PriorArtefact
-from gss.assembly.checkpoints import TrainedSegmenter
-from gss.assembly.inverse_exchange import INVERSE, exchange_inverse
+from gss.assembly.checkpoints import INVERSE, TrainedSegmenter, exchange_inverse
 from gss.evaluate import evaluate
 
 EMA = ("stage=conditioning", "callbacks=ema", "callbacks.panels=null", "callbacks.ema.decay=0.5", "max_steps=4")

@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
 from gss.callbacks.progress import StepProgress
 from gss.display.progress import BarDisplay, LineDisplay
+from gss.runs.training import AtomicCheckpointIO
 from toy_stage import ToyStage, images, loader
 
 MakeTrainer = Callable[..., pl.Trainer]

@@ -46,7 +46,7 @@ FORBIDDEN = [
     # a name may lead out of an allowed package through what its modules import
     "gss.objectives.losses.torch.load",
     "gss.cli.command_line.subprocess.run",
-    "gss.tensor_file.os.remove",
+    "gss.atomic_files.os.remove",
     "torch.optim.optimizer.torch.load",
     "lightning.pytorch.callbacks.model_checkpoint.shutil.rmtree",
 ]

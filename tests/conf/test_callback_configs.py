@@ -15,8 +15,8 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from omegaconf import OmegaConf
 
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
 from gss.callbacks.progress import StepProgress
+from gss.runs.training import AtomicCheckpointIO
 from toy_stage import ToyStage
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -87,7 +87,7 @@ def test_conditions_can_be_chosen_and_keep_their_order(tmp_path):
         ({"conditions": []}, r"conditions are some of fog, night, rain, snow, got \[\]"),
         (
             {"labels": "colour"},
-            r"labels=colour is not one of labelIds, labelTrainIds, auto; .*data\.splits\.val\.labels",
+            r"unknown data\.splits\.val\.labels='colour': one of labelIds, labelTrainIds, auto",
         ),
     ],
 )

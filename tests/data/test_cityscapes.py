@@ -139,12 +139,12 @@ def test_coarse_annotations_have_a_split_of_their_own(tmp_path):
         (
             "val",
             {"annotations": "gtfine"},
-            r"annotations=gtfine is not one of gtFine, gtCoarse; .*splits\.val\.annotations",
+            r"unknown data\.splits\.val\.annotations='gtfine': one of gtFine, gtCoarse",
         ),
         (
             "val",
             {"labels": "ids"},
-            r"labels=ids is not one of labelIds, labelTrainIds, auto; mend data\.splits\.val\.labels",
+            r"unknown data\.splits\.val\.labels='ids': one of labelIds, labelTrainIds, auto",
         ),
     ],
 )

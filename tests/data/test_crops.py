@@ -170,8 +170,8 @@ def test_crops_of_one_class_are_sampled_again_and_the_eleventh_is_taken_as_it_is
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"geometry": "crop"}, r"data\.augmentation\.geometry=crop is not one of fit, native"),
-        ({"colour": "none"}, r"data\.augmentation\.colour=none is not one of jitter, distortion"),
+        ({"geometry": "crop"}, r"unknown data\.augmentation\.geometry='crop': one of fit, native"),
+        ({"colour": "none"}, r"unknown data\.augmentation\.colour='none': one of jitter, distortion"),
         ({"geometry": "native", "base": [2048, 512]}, r"base needs 0 < short <= long, got \(2048, 512\); mend data"),
         ({"geometry": "native", "base": [512]}, r"base needs 0 < short <= long, got \(512,\)"),
         ({"geometry": "native", "max_share": 0.0}, r"max_share lies above 0 and up to 1, got 0\.0; mend data"),

@@ -7,12 +7,12 @@ from dataclasses import fields
 import pytest
 import torch
 import yaml
-from segment_stubs import by_place, drawn, pixelwise
 from torch.nn.functional import interpolate
 
 from gss.cli.configuration import config_dir
 from gss.inference import Inference, build_inference
 from gss.inference.sizes import resized
+from segment_stubs import by_place, drawn, pixelwise
 
 TRAINED, STRIDE = (32, 48), 8
 POLICIES = {
@@ -206,9 +206,9 @@ def test_a_setting_that_is_null_stays_at_its_default():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "tiles"}, r"inference\.name=tiles is not one of whole, window"),
-        ({"scale": "huge"}, r"inference\.scale=huge is not one of trained, native, short_side"),
-        ({"blend": "linear"}, r"inference\.blend=linear is not one of uniform, hann, gaussian"),
+        ({"name": "tiles"}, r"unknown inference\.name='tiles': one of whole, window"),
+        ({"scale": "huge"}, r"unknown inference\.scale='huge': one of trained, native, short_side"),
+        ({"blend": "linear"}, r"unknown inference\.blend='linear': one of uniform, hann, gaussian"),
         ({"window": [768]}, r"inference\.window needs two whole numbers above 0 \(height, width\), got \(768,\)"),
         ({"window": 768}, r"inference\.window needs two whole numbers above 0 \(height, width\), got 768"),
         ({"step": [0, 512]}, r"inference\.step needs two whole numbers above 0 \(height, width\), got \(0, 512\)"),

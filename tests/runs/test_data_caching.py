@@ -38,7 +38,7 @@ def test_a_data_set_is_cached_once_and_gone_on_with(run_cache, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("verify=slow", r"verify=slow is not one of quick, full"),
+        ("verify=slow", r"unknown verify='slow': one of quick, full"),
         ("pairs_per_shard=0", r"pairs_per_shard must be a whole number of at least 1, got 0"),
         ("split=trian", r"no split 'trian' in data set 'synthetic'; data\.splits has train, val, test"),
     ],

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import load_autoencoder
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
+from gss.assembly.checkpoint_io import save_checkpoint
 from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
 from gss.evaluate import evaluate
 
@@ -117,7 +117,7 @@ def test_mistakes_end_in_one_sentence(run_tiny, tmp_path, tiny_checkpoint):
 def test_a_network_of_other_classes_is_refused(run_tiny, tmp_path, tiny_checkpoint):
     checkpoint = read_checkpoint(tiny_checkpoint)
     checkpoint["gss"]["label_space"]["names"][0] = "canal"
-    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "canal.ckpt")
+    save_checkpoint(checkpoint, tmp_path / "canal.ckpt")
     with pytest.raises(ValueError, match=r"class 0 is 'canal' in .* and 'road' in"):
         run_tiny(tmp_path, *PREDICTIONS, *FT, f"checkpoint={tmp_path / 'canal.ckpt'}", f"prior={tmp_path / 'p'}")
 

@@ -165,7 +165,7 @@ def test_what_was_measured_is_said(run_reconstruction, tiny_prior, capsys):
     for figure in ("ceiling", "boundary_f3"):
         assert f"{figure} {metrics[figure]:.3f}" in said
     assert f"{used} of {metrics['vocab_size']} codes occur, perplexity {metrics['codebook_perplexity']:.1f}" in said
-    assert f"third class: {metrics['third_class_rate']:.2%}" in said
+    assert f"phantom class: {metrics['third_class_rate']:.2%}" in said
     assert f"{' and '.join(metrics['closest_pair']['names'])}, {metrics['closest_pair']['distance']:.1f} apart" in said
     assert all(f"{folder / name}.png" in said for name in ("palette", "codebook", "worst_reconstructions"))
 
@@ -210,7 +210,7 @@ def test_a_pixel_twin_has_no_stage_one(run_reconstruction, tiny_checkpoint, monk
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["mode=generation"], r"mode=generation is not one of segmentation, reconstruction"),
+        (["mode=generation"], r"unknown mode='generation': one of segmentation, reconstruction"),
         ([], r"run `python -m gss\.train stage=prior` .* first, then give prior=PATH"),
         (["tokenizer=vqvae", "maskige=ff"], r"run `python -m gss\.train stage=prior` .* first, then give prior=PATH"),
         (["prior=a", "tokenizer=vqvae"], r"then give prior=PATH without them"),

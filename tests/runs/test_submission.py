@@ -162,7 +162,7 @@ def test_a_file_too_few_is_no_submission(tmp_path):
         (("submission=acdc", "input=x"), r"give either input=FOLDER, .* got input=x and submission=acdc"),
         ((), r"give either input=FOLDER, .* got input=None and submission=None"),
         (("submission=cityscapes", "inference.window=[8,8]"), r"inference\.step=\[512, 512\] leaves pixels between"),
-        (("submission=acdc", "readout=argmin"), r"readout='argmin' is not one of pixel, argmax, expected"),
+        (("submission=acdc", "readout=argmin"), r"unknown readout='argmin': one of pixel, argmax, expected"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(submit, tmp_path, overrides, message):

@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from gss.assembly.artefact import PriorArtefact
-from gss.assembly.build import load_autoencoder, restore_segmenter
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
-from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
+from gss.assembly.build import load_autoencoder
+from gss.assembly.checkpoint_io import save_checkpoint
+from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint, restore_segmenter
 from gss.cli.configuration import instantiate
 from gss.evaluate import evaluate
 from gss.networks.token_scores import TokenScores
@@ -304,7 +304,7 @@ def test_a_checkpoint_from_before_these_choices_is_evaluated_all_the_same(traine
     for key in ("fill_warmup", "posterior", "label_weight", "inverse_weight", "focal"):
         del checkpoint["gss"]["config"]["stage"][key]
     checkpoint["gss"]["config"]["stage"]["ignore_policy"] = "filled"
-    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "old.ckpt")
+    save_checkpoint(checkpoint, tmp_path / "old.ckpt")
     found = evaluate(compose_run(tmp_path, f"checkpoint={tmp_path / 'old.ckpt'}", name="evaluate"))
     assert found["miou"] == pytest.approx(trained.figures["val/miou"], abs=1e-6)
 
@@ -350,7 +350,7 @@ def test_the_pixel_twin_needs_no_stage_one(run_tiny, tmp_path, head):
         ("tokenizer.vocab_size=64", r"tokenizer\.vocab_size is 32 .* 64 "),
         ("tokenizer=vqvae", r"tokenizer\.name is 'patches' .*'vqvae'"),
         ("prior=nowhere.safetensors", r"prior=.*nowhere.safetensors: run `python -m gss\.train stage=prior`"),
-        ("stage.readout=expcted", r"readout='expcted' is not one of pixel, argmax, expected"),
+        ("stage.readout=expcted", r"unknown readout='expcted': one of pixel, argmax, expected"),
         ("stage.ignore_policy=fill", r"stage\.ignore_policy='fill': one of both, masked, filled"),
         ("stage.fill_warmup=-1", r"stage\.fill_warmup=-1 must be a number of steps"),
         ("stage.posterior.name=hard", r"stage\.posterior\.name='hard': one of one_hot, soft, smoothed"),

@@ -144,7 +144,7 @@ def test_evaluation_shows_images_as_training_did_or_as_it_is_told(compose_run, t
 
 
 def test_a_setting_that_does_not_exist_is_named_before_anything_is_measured(compose_run, tmp_path, whole):
-    with pytest.raises(ValueError, match=r"inference\.blend=soft is not one of uniform, hann, gaussian"):
+    with pytest.raises(ValueError, match=r"unknown inference\.blend='soft': one of uniform, hann, gaussian"):
         measured(compose_run, tmp_path, whole, "inference.blend=soft")
 
 

@@ -43,12 +43,16 @@ def test_the_autoencoder_is_read_from_an_artefact_with_a_token_model(trained, ti
 
 def test_nats_per_token_are_those_of_the_saved_model(trained, compose_tiny, tmp_path):
     figures, path = trained
-    prior, datamodule = LabelGenerator.load(path), instantiate(compose_tiny(tmp_path, "stage=prior").data)
+    label_generator, datamodule = LabelGenerator.load(path), instantiate(compose_tiny(tmp_path, "stage=prior").data)
     nats = []
-    for number, tokens in enumerate(token_grids(prior.autoencoder, datamodule.label_batches("val"))):
-        masked = random_masks(1, prior.model.grid, torch.Generator().manual_seed(number))[0]
+    for number, tokens in enumerate(token_grids(label_generator.autoencoder, datamodule.label_batches("val"))):
+        masked = random_masks(1, label_generator.model.grid, torch.Generator().manual_seed(number))[0]
         with torch.no_grad():
-            logits = prior.model(tokens.masked_fill(masked, prior.model.mask_token)[None])[0].double().numpy()
+            logits = (
+                label_generator.model(tokens.masked_fill(masked, label_generator.model.mask_token)[None])[0]
+                .double()
+                .numpy()
+            )
         log_probs = logits - np.log(np.exp(logits).sum(0))
         nats += [-log_probs[tokens[y, x], y, x] for y, x in masked.nonzero().tolist()]
     assert figures["val/token_nll"] == pytest.approx(np.mean(nats), abs=1e-4)
@@ -71,13 +75,16 @@ def test_training_maps_are_mirrored_where_images_are(compose_tiny, tmp_path, tin
 
 
 def test_only_masked_tokens_are_learned_from(trained):
-    prior = LabelGenerator.load(trained[1])
+    label_generator = LabelGenerator.load(trained[1])
     stage = object.__new__(TokenModelStage)
     torch.nn.Module.__init__(stage)
-    stage.model = prior.model
-    tokens, masked = torch.randint(5, (1, *prior.model.grid)), torch.zeros(1, *prior.model.grid, dtype=torch.bool)
+    stage.model = label_generator.model
+    tokens, masked = (
+        torch.randint(5, (1, *label_generator.model.grid)),
+        torch.zeros(1, *label_generator.model.grid, dtype=torch.bool),
+    )
     masked[0, 1, 2] = True
-    logits = prior.model(tokens.masked_fill(masked, prior.model.mask_token))[0, :, 1, 2]
+    logits = label_generator.model(tokens.masked_fill(masked, label_generator.model.mask_token))[0, :, 1, 2]
     expected = torch.nn.functional.cross_entropy(logits, tokens[0, 1, 2])
     torch.testing.assert_close(stage._loss(tokens, masked), expected)
 
@@ -102,7 +109,7 @@ def test_a_token_model_belongs_to_stage_one(run_tiny, tmp_path):
 
 
 def test_an_artefact_without_one_says_how_to_get_it(tiny_prior):
-    with pytest.raises(ValueError, match=r"no token model to draw from: run .*stage=prior token_model=masked"):
+    with pytest.raises(ValueError, match=r"no token model to sample from: run .*stage=prior token_model=masked"):
         LabelGenerator.load(tiny_prior)
 
 
@@ -111,5 +118,5 @@ def test_any_tokenizer_can_have_one(run_tiny, tmp_path, tokenizer, draw_labels):
     path = tmp_path / "prior.safetensors"
     narrow = (f"tokenizer={tokenizer}", "tokenizer.vocab_size=16", "tokenizer.hidden=8", "tokenizer.num_blocks=1")
     run_tiny(tmp_path, "stage=prior", *narrow, *SMALL, *STEPS, f"prior={path}")
-    prior = LabelGenerator.load(path)
-    assert prior.labels(prior.tokens(draw_labels(1, (32, 64), 19))).shape == (1, 32, 64)
+    label_generator = LabelGenerator.load(path)
+    assert label_generator.labels(label_generator.tokens(draw_labels(1, (32, 64), 19))).shape == (1, 32, 64)

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 import torch
-from diffusers_networks import KINDS, NAMES, publish, tokenizer_of
 
+from diffusers_networks import KINDS, NAMES, publish, tokenizer_of
 from gss.objectives.losses import reconstruction_loss
 
 pytest.importorskip("diffusers", reason="needs the extra: pip install 'gss[diffusers]'")
@@ -121,7 +121,9 @@ def test_another_layout_is_refused_with_both_values(name, folder):
     more, sentence = MISMATCHES[name]
     with pytest.raises(ValueError, match=sentence):
         tokenizer_of(name, weights=str(folder[0]), **more).load_weights()
-    with pytest.raises(ValueError, match=r"tokenizer\.network\.act_fn is silu in the weights but relu in the config"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.network\.act_fn is 'silu' in the weights but 'relu' in the config"
+    ):
         tokenizer_of(name, weights=str(folder[0]), network={"act_fn": "relu"}).load_weights()
 
 

@@ -228,7 +228,7 @@ def test_labels_without_one_whole_patch_are_refused_with_the_keys(palette, trans
 
 def test_an_unknown_tokenizer_is_refused_with_those_there_are():
     with pytest.raises(
-        ValueError, match=r"unknown tokenizer\.name='mosaic': one of dalle, kl, patches, patches_context"
+        ValueError, match=r"unknown tokenizer\.name='mosaic': one of patches, patches_context, vqvae, dalle"
     ):
         build_tokenizer("mosaic", stride=8)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gss.tensor_file import read_tensors, tensor_bytes, write_whole
+from gss.registry import differences
+from gss.tensor_file import read_tensors, write_tensors
 
 FORMAT = "gss-prior/1"
 TOKEN_MODEL = "token_model"
@@ -45,11 +46,11 @@ class PriorArtefact:
     boundary_f3: float | None = None
 
     def save(self, path: str | Path) -> None:
-        """Writes the file beside its target first and moves it there whole, so no half-written file has the name."""
+        """Writes the file, whole or not at all."""
         figures = {"ceiling": self.ceiling, "boundary_f3": self.boundary_f3}
         header = {"format": FORMAT, **figures, "description": self.description}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
-        write_whole(Path(path), tensor_bytes(header, tensors))
+        write_tensors(path, header, tensors)
 
     @classmethod
     def load(cls, path: str | Path, key: str = "prior") -> PriorArtefact:
@@ -108,15 +109,9 @@ class PriorArtefact:
         Raises:
             ValueError: naming every difference with both values.
         """
-        found, wanted = _identity(self.description), _identity(expected)
-        differences = [
-            f"{key} is {found[key]!r} in the artefact but {wanted[key]!r} in the configuration"
-            for key in wanted
-            if found[key] != wanted[key]
-        ]
-        if differences:
+        if differing := differences(_identity(self.description), _identity(expected), "in the artefact"):
             raise ValueError(
-                f"the stage-one artefact does not fit: {'; '.join(differences)}; "
+                f"the stage-one artefact does not fit: {differing}; "
                 "set these keys as the artefact has them, or run stage=prior again"
             )
 

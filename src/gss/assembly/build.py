@@ -1,4 +1,4 @@
-"""From a resolved configuration (plain containers) to networks, and back from a checkpoint.
+"""From a resolved configuration (plain containers) to networks: stage one's autoencoder, then the segmenter around it.
 
 Names in the configuration are looked up in registries; nothing that travels with weights is imported or executed.
 """
@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from gss.assembly.artefact import OLDER, PriorArtefact
-from gss.assembly.inverse_exchange import as_conditioned
 from gss.labels import LabelSpace
 from gss.maskige.assignment import ASSIGNMENTS, assign_colours, touching_counts
 from gss.maskige.learned_inverse import build_inverse
@@ -24,83 +23,12 @@ from gss.networks.pixel_heads import BilinearPixelHead, PixelHead, PyramidPixelH
 from gss.networks.token_heads import CodeTiedTokenHead, FreeTokenHead, TiedTokenHead, TokenHead
 from gss.networks.token_scores import Vocabulary
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder, token_stride
-from gss.registry import lookup
+from gss.registry import differences, lookup
 from gss.tokenizer import build_tokenizer
-
-# FOLDED The heads of a configuration: on a backbone's levels, and in front of a tokenizer.
+from gss.tokenizer.base import Tokenizer
 
 ENLARGED_BILINEARLY = ("bilinear", "pyramid")  # pixel heads whose scores a tied token head can build on
-
-
-def build_pixel_head(
-    config: Mapping[str, Any], channels: int, in_channels: Sequence[int], num_classes: int, stride: int
-) -> PixelHead:
-    """The pixel head that `head.pixel` names.
-
-    Args:
-        config: plain data with the groups fusion and head.
-        channels: of what the heads see, the fused map and the detail beside it.
-        in_channels: channels of the backbone's levels.
-        num_classes: K.
-        stride: pixels per token.
-
-    Raises:
-        ValueError: if there is no pixel head of that name.
-    """
-    level_channels = config["fusion"]["level_channels"]
-    heads: dict[str, Callable[[], PixelHead]] = {
-        "bilinear": lambda: BilinearPixelHead(channels, num_classes, stride),
-        "subpixel": lambda: SubpixelHead(channels, num_classes, stride),
-        "pyramid": lambda: PyramidPixelHead(in_channels, level_channels, num_classes, stride),
-    }
-    made: PixelHead = lookup(heads, "head.pixel", config["head"]["pixel"])()
-    return made
-
-
-def build_token_head(
-    head: Mapping[str, Any],
-    channels: int,
-    autoencoder: MaskigeAutoencoder,
-    codes: Tensor | None = None,
-    token_weights: Tensor | None = None,
-    vocabulary: Vocabulary | None = None,
-) -> TokenHead:
-    """The token head that `head.token` and, of a tied one, `head.tie` name.
-
-    Args:
-        head: plain data, the group head.
-        channels: of what the heads see, the fused map and the detail beside it.
-        autoencoder: whose tokens are scored.
-        codes: (V, K, stride, stride) float32, its `code_class_probs` where they are known already; None: decoded here
-            if the head needs them.
-        token_weights: (V,) float32, what each token will count in the loss; None: all the same.
-        vocabulary: the tokens with a row of their own; None: all V.
-
-    Raises:
-        ValueError: for a head or a tie that does not exist, or a pixel head that cannot be its evidence.
-    """
-    if not lookup({"tied": True, "free": False}, "head.token", head["token"]):
-        return FreeTokenHead(channels, autoencoder.tokenizer.vocab_size, head["hidden"], vocabulary)
-    evidence = head["pixel_evidence"]
-    if evidence and head["pixel"] not in ENLARGED_BILINEARLY:
-        allowed = " or ".join(ENLARGED_BILINEARLY)
-        raise ValueError(f"head.pixel_evidence=true needs head.pixel={allowed}, got head.pixel={head['pixel']}")
-    decodes = lookup({"decoded": True, "codes": False}, "head.tie", head.get("tie", "decoded"))
-    if codes is None and (decodes or evidence):
-        codes = autoencoder.code_class_probs()
-    frequency = _expected_frequency(autoencoder, token_weights)
-    if decodes:
-        assert codes is not None
-        return TiedTokenHead(channels, codes, frequency, evidence, vocabulary)
-    table = autoencoder.tokenizer.code_table
-    return CodeTiedTokenHead(channels, table, frequency, codes if evidence else None, vocabulary)
-
-
-def _expected_frequency(autoencoder: MaskigeAutoencoder, token_weights: Tensor | None) -> Tensor:
-    """What the weighted loss expects of a network that sees nothing: log-probabilities (V,) float32."""
-    log_frequency = autoencoder.tokenizer.log_usage()
-    return log_frequency if token_weights is None else (log_frequency + token_weights.log()).log_softmax(0)
-
+SOURCES = ("weights", "sha256")  # settings of a tokenizer that say where its weights come from, not what it computes
 
 Config = Mapping[str, Any]
 
@@ -129,7 +57,7 @@ def build_palette(config: Config, label_space: LabelSpace) -> Palette:
         ValueError: for a palette that does not exist, or that cannot tell these classes apart.
     """
     settings = config["maskige"]
-    palette: Palette = lookup(PALETTES, "maskige.palette", settings["palette"])(label_space, settings["seed"])
+    palette = lookup(PALETTES, "maskige.palette", settings["palette"])(label_space, settings["seed"])
     palette.check(label_space.num_classes)
     return palette
 
@@ -159,10 +87,22 @@ def build_autoencoder(description: Config, palette: Palette) -> MaskigeAutoencod
         ValueError: for a tokenizer or an inverse that does not exist, or a stride that the scale does not divide.
     """
     transform = MaskigeTransform(palette, learned=description["palette"] == "learned")
-    tokenizer = build_tokenizer(**description["tokenizer"])
-    description = {**OLDER, **description}
+    return _assemble(transform, build_tokenizer(**description["tokenizer"]), {**OLDER, **description})
+
+
+def with_inverse(autoencoder: MaskigeAutoencoder, reading: Config) -> MaskigeAutoencoder:
+    """The same transform and tokenizer, not copied, with a new inverse.
+
+    Args:
+        autoencoder: any.
+        reading: its `inverse` (settings), `temperature` and `native_probs`.
+    """
+    return _assemble(autoencoder.transform, autoencoder.tokenizer, {**reading, "scale": autoencoder.scale})
+
+
+def _assemble(transform: MaskigeTransform, tokenizer: Tokenizer, description: Config) -> MaskigeAutoencoder:
     inverse = build_inverse(
-        **description["inverse"], num_classes=palette.num_classes, temperature=description["temperature"]
+        **description["inverse"], num_classes=len(transform.colours), temperature=description["temperature"]
     )
     return MaskigeAutoencoder(transform, tokenizer, inverse, description["scale"], description["native_probs"])
 
@@ -177,6 +117,36 @@ def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:
     autoencoder = build_autoencoder(artefact.description, colours)
     fill(autoencoder, artefact.without_token_model().state, "stage-one artefact")
     return autoencoder.eval()
+
+
+def take_tokenizer(path: str, description: Config, palette: Palette) -> Tokenizer:
+    """The fitted or trained tokenizer of another run's artefact, so that a sweep over maskiges trains it once.
+
+    Args:
+        path: of the artefact.
+        description: what this run's own artefact will say.
+        palette: this run's colours.
+
+    Raises:
+        ValueError: if the artefact cannot be read, its tokenizer has other settings, naming both values, or it knows
+            the classes of other colours.
+    """
+    key = "stage.tokenizer_from"
+    artefact = PriorArtefact.load(path, key)
+    found, wanted = (
+        {f"tokenizer.{name}": value for name, value in settings.items() if name not in SOURCES}
+        for settings in (artefact.description["tokenizer"], description["tokenizer"])
+    )
+    if differing := differences(found, wanted, "there"):
+        raise ValueError(f"{key}={path} does not fit: {differing}; set these keys as they are there")
+    autoencoder = load_autoencoder(artefact)
+    if autoencoder.tokenizer.knows_classes and not autoencoder.transform.colours.equal(palette.colours):
+        raise ValueError(
+            f"{key}={path} knows the colours of maskige.palette={artefact.description['palette']} there, which are "
+            f"not those of maskige.palette={description['palette']} here: leave {key} out, so that "
+            f"tokenizer={description['tokenizer']['name']} is fitted to these"
+        )
+    return autoencoder.tokenizer
 
 
 def build_segmenter(
@@ -206,50 +176,82 @@ def build_segmenter(
     settings = dict(config["fusion"])
     width = settings.pop("detail", 0)  # older checkpoints do not know it
     fusion = MultiLevelAggregation(backbone.channels, **settings)
-    channels, detail = settings["channels"], None
+    channels, skip = settings["channels"], None
     if width:
-        detail = HighResolutionSkip(backbone.channels[0], channels, width, stride, backbone.strides[0])
-        channels += detail.channels
+        skip = HighResolutionSkip(backbone.channels[0], channels, width, stride, backbone.strides[0])
+        channels += skip.channels
     pixel_head, token_head = build_pixel_head(config, channels, backbone.channels, num_classes, stride), None
     if autoencoder is not None:
         token_head = build_token_head(config["head"], channels, autoencoder, codes, token_weights, vocabulary)
-    network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride, detail)
+    network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride, skip)
     return GenerativeSegmenter(network, autoencoder)
 
 
-def is_pixel_twin(config: Config) -> bool:
-    """Whether the configured head scores pixels only, so that no stage-one artefact is needed."""
-    return bool(config["head"]["token"] is None)
-
-
-def restore_segmenter(checkpoint: Mapping[str, Any], prefix: str = "segmenter.") -> GenerativeSegmenter:
-    """The network of a `stage=conditioning` checkpoint, with its weights, in evaluation mode.
+def build_pixel_head(
+    config: Config, channels: int, in_channels: Sequence[int], num_classes: int, stride: int
+) -> PixelHead:
+    """The pixel head that `head.pixel` names.
 
     Args:
-        checkpoint: what the stage saved: `gss` holds plain data, `state_dict` the tensors.
-        prefix: of the segmenter's names in the state dict.
+        config: plain data with the groups fusion and head.
+        channels: of what the heads see, the fused map and the high-resolution skip beside it.
+        in_channels: channels of the backbone's levels.
+        num_classes: K.
+        stride: pixels per token.
 
     Raises:
-        ValueError: if the checkpoint is of another stage or another program, or its weights are not all there.
+        ValueError: if there is no pixel head of that name.
     """
-    record = checkpoint.get("gss")
-    if not record or record["stage"] != "conditioning":
-        found = f"stage={record['stage']}" if record else "another program"
-        raise ValueError(f"the checkpoint is of {found}: give checkpoint=PATH of a stage=conditioning run")
-    state = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()}
-    autoencoder = None
-    if record["prior"] is not None:
-        inner = "autoencoder."
-        held = {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
-        autoencoder = load_autoencoder(PriorArtefact(record["prior"], record["ceiling"], held))
-    config = {**record["config"], "backbone": {**record["config"]["backbone"], "pretrained": False, "weights": None}}
-    conditioned = None if autoencoder is None else as_conditioned(autoencoder, checkpoint)
-    vocabulary = Vocabulary.held_in(state, "network.token_head.vocabulary.")
-    num_classes = len(record["label_space"]["names"])
-    network = build_segmenter(config, num_classes, conditioned, vocabulary=vocabulary).network
-    segmenter = GenerativeSegmenter(network, autoencoder)
-    fill(segmenter, state, "checkpoint")
-    return segmenter.eval()
+    heads: dict[str, Callable[[], PixelHead]] = {
+        "bilinear": lambda: BilinearPixelHead(channels, num_classes, stride),
+        "subpixel": lambda: SubpixelHead(channels, num_classes, stride),
+        "pyramid": lambda: PyramidPixelHead(in_channels, config["fusion"]["level_channels"], num_classes, stride),
+    }
+    return lookup(heads, "head.pixel", config["head"]["pixel"])()
+
+
+def build_token_head(
+    head: Config,
+    channels: int,
+    autoencoder: MaskigeAutoencoder,
+    codes: Tensor | None = None,
+    token_weights: Tensor | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> TokenHead:
+    """The token head that `head.token` and, of a tied one, `head.tie` name.
+
+    A tied head begins at the token frequencies that a network which sees nothing would settle at: log-usage, shifted by
+    the weights of the loss.
+
+    Args:
+        head: plain data, the group head.
+        channels: of what the heads see, the fused map and the high-resolution skip beside it.
+        autoencoder: whose tokens are scored.
+        codes: (V, K, stride, stride) float32, its `code_class_probs` where they are known already; None: decoded here
+            if the head needs them.
+        token_weights: (V,) float32, what each token will count in the loss; None: all the same.
+        vocabulary: the tokens with a row of their own; None: all V.
+
+    Raises:
+        ValueError: for a head or a tie that does not exist, or a pixel head that cannot be its evidence.
+    """
+    if not lookup({"tied": True, "free": False}, "head.token", head["token"]):
+        return FreeTokenHead(channels, autoencoder.tokenizer.vocab_size, head["hidden"], vocabulary)
+    evidence = head["pixel_evidence"]
+    if evidence and head["pixel"] not in ENLARGED_BILINEARLY:
+        allowed = " or ".join(ENLARGED_BILINEARLY)
+        raise ValueError(f"head.pixel_evidence=true needs head.pixel={allowed}, got head.pixel={head['pixel']}")
+    decodes = lookup({"decoded": True, "codes": False}, "head.tie", head.get("tie", "decoded"))
+    if codes is None and (decodes or evidence):
+        codes = autoencoder.code_class_probs()
+    frequency = autoencoder.tokenizer.log_usage()
+    if token_weights is not None:
+        frequency = (frequency + token_weights.log()).log_softmax(0)
+    if decodes:
+        assert codes is not None
+        return TiedTokenHead(channels, codes, frequency, evidence, vocabulary)
+    table = autoencoder.tokenizer.code_table
+    return CodeTiedTokenHead(channels, table, frequency, codes if evidence else None, vocabulary)
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

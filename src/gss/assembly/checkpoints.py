@@ -1,4 +1,4 @@
-"""What a checkpoint of stage=conditioning holds, read for evaluation and prediction."""
+"""What the files of finished runs hold: a trained segmenter, a finished stage one, one with the inverse of another."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gss.assembly.artefact import PriorArtefact
-from gss.assembly.build import load_autoencoder, restore_segmenter
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
+from gss.assembly.artefact import OLDER, PriorArtefact
+from gss.assembly.build import build_segmenter, fill, load_autoencoder, with_inverse
+from gss.assembly.checkpoint_io import load_checkpoint
 from gss.inference import Inference, build_inference
 from gss.labels import LabelSpace
-from gss.maskige.palette import Palette
+from gss.networks.token_scores import Vocabulary
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
-from gss.tokenizer.base import Tokenizer
+
+INVERSE = "segmenter.autoencoder.inverse."  # of the inverse's tensors in a checkpoint
+STATES = ("state_dict", "current_model_state")  # the second beside averaged weights only
+READING = ("inverse", "native_probs", "temperature")  # what a description says of how colours are read
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,9 @@ class TrainedSegmenter:
             ValueError: if the file is missing, damaged, or not of stage=conditioning.
         """
         checkpoint = read_checkpoint(path)
-        segmenter = restore_segmenter(checkpoint)
-        record = checkpoint["gss"]
-        return cls(
-            segmenter,
-            LabelSpace.from_dict(record["label_space"]),
-            record["config"],
-            record["ceiling"],
-            record["prior"],
-        )
+        segmenter, record = restore_segmenter(checkpoint), checkpoint["gss"]
+        label_space = LabelSpace.from_dict(record["label_space"])
+        return cls(segmenter, label_space, record["config"], record["ceiling"], record["prior"])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,20 +79,6 @@ class TrainedSegmenter:
         return build_inference(settings, self.size, self.segmenter.network.stride)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint file holds; nothing in it is executed.
-
-    Raises:
-        ValueError: if the file is missing or damaged.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"no checkpoint={path}: give the last.ckpt or best.ckpt of a stage=conditioning run")
-    return AtomicCheckpointIO().load_checkpoint(path)
-
-
-# FOLDED A finished stage one, read from its artefact or from a checkpoint of stage two that carries it.
-
-
 @dataclass(frozen=True)
 class StageOne:
     """A maskige autoencoder and what it was made for.
@@ -119,58 +102,110 @@ class StageOne:
         Raises:
             ValueError: if the file is missing or damaged, or the checkpoint is of a pixel twin.
         """
-        return cls._from_checkpoint(str(checkpoint)) if prior is None else cls._from_artefact(prior)
-
-    @classmethod
-    def _from_artefact(cls, path: str) -> StageOne:
-        artefact = PriorArtefact.load(path)
-        classes, data = artefact.description["classes"], artefact.description.get("data_settings")
-        return cls(load_autoencoder(artefact).eval(), tuple(classes), data, f"prior={path}")
-
-    @classmethod
-    def _from_checkpoint(cls, path: str) -> StageOne:
-        trained = TrainedSegmenter.load(path)
+        if prior is not None:
+            artefact = PriorArtefact.load(prior)
+            classes, data = artefact.description["classes"], artefact.description.get("data_settings")
+            return cls(load_autoencoder(artefact), tuple(classes), data, f"prior={prior}")
+        trained = TrainedSegmenter.load(str(checkpoint))
         autoencoder = trained.segmenter.autoencoder
         if autoencoder is None:
-            raise ValueError(f"checkpoint={path} is of a pixel twin, which has no tokenizer: give prior=PATH")
-        return cls(autoencoder, trained.label_space.names, trained.config["data"], f"checkpoint={path}")
+            raise ValueError(f"checkpoint={checkpoint} is of a pixel twin, which has no tokenizer: give prior=PATH")
+        return cls(autoencoder, trained.label_space.names, trained.config["data"], f"checkpoint={checkpoint}")
 
 
-# FOLDED A tokenizer taken from another run's artefact as it is, so that a sweep over maskiges need not train it again.
-
-KEY = "stage.tokenizer_from"
-SOURCES = ("weights", "sha256")  # settings that say where weights come from; here they come from the artefact
-
-
-def take_tokenizer(path: str, description: Mapping[str, Any], palette: Palette) -> Tokenizer:
-    """The fitted or trained tokenizer of an artefact.
-
-    Args:
-        path: of the artefact.
-        description: what this run's own artefact will say.
-        palette: this run's colours.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file holds; nothing in it is executed.
 
     Raises:
-        ValueError: if the artefact cannot be read, its tokenizer has other settings, naming both values, or it knows
-            the classes of other colours.
+        ValueError: if the file is missing or damaged.
     """
-    artefact = PriorArtefact.load(path, KEY)
-    _check_settings(artefact.description["tokenizer"], description["tokenizer"], path)
-    autoencoder = load_autoencoder(artefact)
-    if autoencoder.tokenizer.knows_classes and not autoencoder.transform.colours.equal(palette.colours):
-        raise ValueError(
-            f"{KEY}={path} knows the colours of maskige.palette={artefact.description['palette']} there, which are "
-            f"not those of maskige.palette={description['palette']} here: leave {KEY} out, so that "
-            f"tokenizer={description['tokenizer']['name']} is fitted to these"
-        )
-    return autoencoder.tokenizer
+    if not Path(path).is_file():
+        raise ValueError(f"no checkpoint={path}: give the last.ckpt or best.ckpt of a stage=conditioning run")
+    return load_checkpoint(path)
 
 
-def _check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> None:
-    differences = [
-        f"tokenizer.{key} is {found[key]!r} there but {wanted.get(key)!r} in the configuration"
-        for key in found
-        if key not in SOURCES and found[key] != wanted.get(key)
-    ]
-    if differences:
-        raise ValueError(f"{KEY}={path} does not fit: {'; '.join(differences)}; set these keys as they are there")
+def restore_segmenter(checkpoint: Mapping[str, Any]) -> GenerativeSegmenter:
+    """The network of a `stage=conditioning` checkpoint, with its weights, in evaluation mode.
+
+    Args:
+        checkpoint: what the stage saved: `gss` holds plain data, `state_dict` the tensors.
+
+    Raises:
+        ValueError: if the checkpoint is of another stage or another program, or its weights are not all there.
+    """
+    record = checkpoint.get("gss")
+    if not record or record["stage"] != "conditioning":
+        found = f"stage={record['stage']}" if record else "another program"
+        raise ValueError(f"the checkpoint is of {found}: give checkpoint=PATH of a stage=conditioning run")
+    state = {name.removeprefix("segmenter."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    autoencoder = conditioned = None
+    if record["prior"] is not None:
+        inner = "autoencoder."
+        held = {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
+        autoencoder = load_autoencoder(PriorArtefact(record["prior"], record["ceiling"], held))
+        conditioned = _as_conditioned(autoencoder, checkpoint)
+    config = {**record["config"], "backbone": {**record["config"]["backbone"], "pretrained": False, "weights": None}}
+    vocabulary = Vocabulary.held_in(state, "network.token_head.vocabulary.")
+    num_classes = len(record["label_space"]["names"])
+    network = build_segmenter(config, num_classes, conditioned, vocabulary=vocabulary).network
+    segmenter = GenerativeSegmenter(network, autoencoder)
+    fill(segmenter, state, "checkpoint")
+    return segmenter.eval()
+
+
+def exchange_inverse(
+    checkpoint: Mapping[str, Any], artefact: PriorArtefact, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A conditioning checkpoint that reads its maskiges by the inverse of an artefact.
+
+    A token head that is tied to what tokens decode to was built with the inverse of its training, so that one stays in
+    the checkpoint, under `conditioned_on`.
+
+    Args:
+        checkpoint: of stage=conditioning, with the tokenizer and the colours of the artefact.
+        artefact: with the new inverse, and the ceiling that it allows.
+        config: the configuration that says how it is read, with the group maskige.
+
+    Returns:
+        A checkpoint of the same form; the given one is not changed.
+    """
+    record, tensors = checkpoint["gss"], checkpoint["state_dict"]
+    older = {name.removeprefix(INVERSE): tensor for name, tensor in tensors.items() if name.startswith(INVERSE)}
+    newer = {f"segmenter.autoencoder.{name}": tensor for name, tensor in artefact.state.items()}
+    states = {
+        key: {name: tensor for name, tensor in checkpoint[key].items() if not name.startswith(INVERSE)} | newer
+        for key in STATES
+        if key in checkpoint
+    }
+    maskige = {**record["config"]["maskige"], **{key: config["maskige"][key] for key in READING}}
+    return {
+        **checkpoint,
+        **states,
+        "conditioned_on": checkpoint.get("conditioned_on", conditioned_on(record["prior"], older)),
+        "gss": {
+            **record,
+            "prior": artefact.description,
+            "ceiling": artefact.ceiling,
+            "config": {**record["config"], "maskige": maskige},
+        },
+    }
+
+
+def conditioned_on(description: Mapping[str, Any], inverse_state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint whose inverse has moved on keeps of the one that its network was built with.
+
+    Args:
+        description: of stage one, which says how colours are read.
+        inverse_state: the tensors of that inverse by name.
+    """
+    whole = {**OLDER, **description}
+    return {"reading": {key: whole[key] for key in READING}, "state": dict(inverse_state)}
+
+
+def _as_conditioned(autoencoder: MaskigeAutoencoder, checkpoint: Mapping[str, Any]) -> MaskigeAutoencoder:
+    """The autoencoder with the inverse that the checkpoint's network was trained with."""
+    if "conditioned_on" not in checkpoint:
+        return autoencoder
+    exchanged = with_inverse(autoencoder, checkpoint["conditioned_on"]["reading"])
+    exchanged.inverse.load_state_dict(checkpoint["conditioned_on"]["state"])
+    return exchanged.eval()

@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gss.atomic_files import write_json, write_whole
 from gss.cli.configuration import config_dir, register_resolvers
 from gss.cli.overrides import check_overrides
 
@@ -99,11 +100,11 @@ def _run_trial(config: DictConfig, command: str, saved: Path) -> bool:
     try:
         _save(config, saved)
     except ValueError as mistake:  # of this trial; the others may be complete
-        error.write_text(f"{mistake}\n")
+        write_whole(error, f"{mistake}\n")
         return False
     code = subprocess.run([sys.executable, "-m", f"gss.{command}", RESOLVED, str(saved)], check=False).returncode
     if code and not error.is_file():
-        error.write_text(f"ended with exit code {code}\n")
+        write_whole(error, f"ended with exit code {code}\n")
     return not code
 
 
@@ -111,8 +112,7 @@ def _save(config: DictConfig, saved: Path) -> None:
     missing = sorted(_missing_keys(OmegaConf.to_container(config)))
     if missing:
         raise ValueError(f"a value is needed for {', '.join(missing)}: give {missing[0]}=VALUE")
-    saved.parent.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, saved, resolve=True)
+    write_whole(saved, OmegaConf.to_yaml(config, resolve=True))
 
 
 def _missing_keys(node: Any, above: str = "") -> Iterator[str]:
@@ -132,10 +132,10 @@ def _run_saved(task: Task, saved: Path) -> None:
         result = task(config)
     except Exception as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        saved.with_name(ERROR_FILE).write_text(f"{kind}{' '.join(str(error).split())}\n")
+        write_whole(saved.with_name(ERROR_FILE), f"{kind}{' '.join(str(error).split())}\n")
         raise
     if is_first_process():
-        (saved.parent / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
+        write_json(saved.with_name(RESULT_FILE), result)
     if code := result.get("exit_code"):
         sys.exit(code)
 

@@ -101,7 +101,7 @@ def visited_data(given: Mapping[str, Any] | None, own: Mapping[str, Any] | None)
 
 
 def _check_target(target: str) -> None:
-    """Refuses what is not allowed by name, or lies elsewhere: `gss.objectives.losses.torch.load` leads through an import."""
+    """Refuses what is not allowed by name, or lies elsewhere: `gss.pipeline.torch.load` leads through an import."""
     home = target
     if target.startswith(ALLOWED_TARGETS):
         try:

@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gss.atomic_files import write_json, write_whole
 from gss.cli.command_line import ERROR_FILE, RESULT_FILE
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ class SweepTable(Callback):
 
         header, rows = table_rows(self.trials)
         folder = Path(config.hydra.sweep.dir)
-        (folder / "sweep.md").write_text(markdown(header, rows))
-        (folder / "sweep.json").write_text(json.dumps(records(self.trials), indent=2) + "\n")
+        write_whole(folder / "sweep.md", markdown(header, rows))
+        write_json(folder / "sweep.json", records(self.trials))
         get_console().print(_rich_table(header, rows))
         print(f"sweep: {folder / 'sweep.md'}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from gss.data.folder import FolderPairs
 from gss.data.pairs import Pair, changed
 from gss.labels import IGNORE, LabelSpace
+from gss.registry import lookup, one_of
 
 LABEL_KINDS = ("labelIds", "labelTrainIds")
 """What the official label files store, as their names say it: the ids of the archives, or ids of the 19 classes."""
@@ -89,11 +90,9 @@ class CityscapesPairs:
 
     def __init__(self, root: str | Path, split: str, annotations: str = "gtFine", labels: str = "auto") -> None:
         """Check the words; the disk is searched when called."""
-        if annotations not in SPLITS:
-            known = ", ".join(SPLITS)
-            raise ValueError(f"annotations={annotations} is not one of {known}; mend data.splits.{split}.annotations")
-        if split not in SPLITS[annotations]:
-            known = ", ".join(SPLITS[annotations])
+        splits = lookup(SPLITS, f"data.splits.{split}.annotations", annotations)
+        if split not in splits:
+            known = ", ".join(splits)
             raise ValueError(f"Cityscapes with {annotations} has the splits {known}, got '{split}'; mend data.splits")
         self.root = Path(root)
         self.split = split
@@ -125,11 +124,7 @@ def label_kinds(labels: str, split: str) -> tuple[str, ...]:
     """
     if labels == "auto":
         return () if split == WITHHELD else LABEL_KINDS
-    if labels not in LABEL_KINDS:
-        raise ValueError(
-            f"labels={labels} is not one of {', '.join(LABEL_KINDS)}, auto; mend data.splits.{split}.labels"
-        )
-    return (labels,)
+    return (one_of((*LABEL_KINDS, "auto"), f"data.splits.{split}.labels", labels),)
 
 
 def translated(pair: Pair) -> Pair:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gss.atomic_files import write_whole
 from gss.data.cityscapes import CityscapesPairs
 from gss.data.pairs import Pair
 from gss.data.progress import shown
@@ -68,7 +68,7 @@ class SyntheticPairs:
         if not is_drawn:
             note.unlink(missing_ok=True)
             self._draw_all(files)
-            _replace(note, json.dumps(settings, indent=1).encode())
+            write_whole(note, json.dumps(settings, indent=1))
         return CityscapesPairs(self.root, self.split, labels="labelIds")()  # those of the test split are drawn too
 
     def files(self, number: int) -> tuple[Path, Path]:
@@ -95,8 +95,8 @@ class SyntheticPairs:
         """Draw one scene and write its two files, the image last: listings start from images."""
         image, ids = draw_scene(SPLITS.index(self.split) + len(SPLITS) * self.seed, number, self.size)
         image_file, label_file = self.files(number)
-        _replace(label_file, _as_png(ids))
-        _replace(image_file, _as_png(image))
+        write_whole(label_file, _as_png(ids))
+        write_whole(image_file, _as_png(image))
 
 
 def _as_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -104,10 +104,3 @@ def _as_png(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Give a file its final name only when it is whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gss.data.crops import MEAN_COLOUR, NEAREST, NativeCrop, RandomScaleCrop
 from gss.data.distortion import PhotometricDistortion
 from gss.labels import IGNORE
+from gss.registry import one_of
 
 GEOMETRIES = ("fit", "native")
 COLOURS = ("jitter", "distortion")
@@ -65,8 +66,7 @@ class Augmentation:
                     f"{name} lies in 0 to {most:g}, got {getattr(self, name)}; mend data.augmentation.{name}"
                 )
         for name, known in (("geometry", GEOMETRIES), ("colour", COLOURS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"data.augmentation.{name}={getattr(self, name)} is not one of {', '.join(known)}")
+            one_of(known, f"data.augmentation.{name}", getattr(self, name))
         self._check_native()
 
     def _check_native(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gss.inference.bands import Band, Segment, assembled, enlarged, likeliest
 from gss.inference.sizes import Size, resized, scaled_size, short_side_size, trained_size
 from gss.inference.sliding_window import BLENDS, window_bands
+from gss.registry import one_of
 
 NAMES = ("whole", "window")
 SCALES = ("trained", "native", "short_side")
@@ -57,8 +58,7 @@ class Inference:
 
     def __post_init__(self) -> None:
         for key, known in {"name": NAMES, "scale": SCALES, "blend": tuple(BLENDS)}.items():
-            if (given := getattr(self, key)) not in known:
-                raise ValueError(f"inference.{key}={given} is not one of {', '.join(known)}")
+            one_of(known, f"inference.{key}", getattr(self, key))
         for key in ("short_side", "long_side", "window_batch"):
             if not _whole(given := getattr(self, key)):
                 raise ValueError(f"inference.{key} needs a whole number above 0, got {given}")

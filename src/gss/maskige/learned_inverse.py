@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gss.maskige.inverse import AffineLeastSquares, Inverse, LeastSquares, NearestColour, SoftDistance
+from gss.registry import lookup
 from gss.window_attention import swin_block
 
 
@@ -126,9 +127,8 @@ def build_inverse(name: str, num_classes: int, temperature: float = 900.0, **set
     Raises:
         ValueError: if there is no inverse of that name, or it has not these settings.
     """
-    if name not in INVERSES:
-        raise ValueError(f"unknown maskige.inverse.name={name!r}: one of {', '.join(INVERSES)}")
-    known = list(inspect.signature(INVERSES[name]).parameters)[2:]
+    inverse = lookup(INVERSES, "maskige.inverse.name", name)
+    known = list(inspect.signature(inverse).parameters)[2:]
     for setting in settings:
         if setting not in known:
             there_are = f"those are {', '.join(known)}" if known else "there are none"
@@ -136,7 +136,7 @@ def build_inverse(name: str, num_classes: int, temperature: float = 900.0, **set
                 f"maskige.inverse.{setting} is no setting of maskige.inverse.name={name} ({there_are}): "
                 f"leave it out with ~maskige.inverse.{setting}"
             )
-    return INVERSES[name](num_classes, temperature, **settings)
+    return inverse(num_classes, temperature, **settings)
 
 
 def _cnn(num_classes: int, temperature: float, hidden: int = 32) -> Inverse:

@@ -21,7 +21,8 @@ from gss.labels import LabelSpace
 
 # FOLDED Points of the RGB cube that push each other apart, for palettes whose closest pair is as far apart as it gets.
 # FOLDED
-# FOLDED Any machine gives the same colours for a seed: after each step positions are rounded to 1/256 of an 8-bit value, which
+# FOLDED Any machine gives the same colours for a seed: after each step positions are rounded to 1/256 of an 8-bit
+# value, which
 # FOLDED keeps squared distances exact and drops the last bits, where processors differ.
 
 GRID_LEVELS = 18  # of the greedy start: 0, 15, ..., 255

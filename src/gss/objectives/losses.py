@@ -61,7 +61,8 @@ def _mean_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, weigh
     return total / (target != ignore_index).sum().clamp(min=1)
 
 
-# FOLDED What rare classes count in the losses: the same rule for tokens and for pixels, so that twin and generation agree.
+# FOLDED What rare classes count in the losses: the same rule for tokens and for pixels, so that twin and generation
+# agree.
 
 
 def class_weights(label_maps: Iterable[Tensor], num_classes: int, power: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gss.labels import IGNORE
 from gss.pipeline import MaskigeAutoencoder
-from gss.registry import lookup
+from gss.registry import one_of
 from gss.tokenizer.base import Tokenizer
 
 Spread = tuple[Tensor, Tensor]
@@ -185,7 +185,7 @@ class TargetEncoder(nn.Module):
 
     def __init__(self, posterior: Posterior | None = None, ignore_policy: str = "both", fill_warmup: int = 0) -> None:
         super().__init__()
-        lookup(IGNORE_POLICIES, "stage.ignore_policy", ignore_policy)
+        one_of(IGNORE_POLICIES, "stage.ignore_policy", ignore_policy)
         if fill_warmup < 0:
             raise ValueError(f"stage.fill_warmup={fill_warmup} must be a number of steps, 0 or more")
         self.posterior = posterior or OneHotPosterior()
@@ -226,7 +226,7 @@ def build_posterior(
     Raises:
         ValueError: for another name, or a setting out of range.
     """
-    lookup(dict.fromkeys(POSTERIORS), "stage.posterior.name", name)
+    one_of(POSTERIORS, "stage.posterior.name", name)
     if name == "soft":
         return SoftPosterior(neighbours, temperature)
     if name == "one_hot":

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gss.cli.configuration import instantiate, to_plain
+from gss.registry import one_of
 
 CHECKS = ("quick", "full")
 
@@ -30,8 +31,7 @@ def cache(config: DictConfig) -> dict[str, Any]:
     from gss.data.cache.build import GB, SplitCache
     from gss.data.cache.note import listed_once
 
-    if config.verify not in CHECKS:
-        raise ValueError(f"verify={config.verify} is not one of {', '.join(CHECKS)}")
+    one_of(CHECKS, "verify", config.verify)
     if type(config.pairs_per_shard) is not int or config.pairs_per_shard < 1:
         raise ValueError(f"pairs_per_shard must be a whole number of at least 1, got {config.pairs_per_shard}")
     splits = to_plain(config)["split"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from gss.atomic_files import write_json
 from gss.cli.configuration import instantiate, to_plain
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def verify(config: DictConfig) -> dict[str, Any]:
         "objective": num_faults,
         "exit_code": int(num_faults > 0),
     }
-    (folder / "verify.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder / "verify.json", result)
     print(f"report: {folder / 'verify.json'}")
     return result
 

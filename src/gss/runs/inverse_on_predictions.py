@@ -9,10 +9,9 @@ from typing import Any
 
 import lightning as L
 
-from gss.assembly.build import describe_prior, restore_segmenter
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
-from gss.assembly.checkpoints import read_checkpoint
-from gss.assembly.inverse_exchange import READING, exchange_inverse, with_inverse
+from gss.assembly.build import describe_prior, with_inverse
+from gss.assembly.checkpoint_io import save_checkpoint
+from gss.assembly.checkpoints import READING, exchange_inverse, read_checkpoint, restore_segmenter
 from gss.labels import check_same_classes
 from gss.objectives.transforms import check_inverse_learns
 from gss.pipeline import MaskigeAutoencoder
@@ -72,7 +71,7 @@ def run_on_predictions(config: Mapping[str, Any], parts: RunParts, trainer: L.Tr
     if trainer.is_global_zero:
         artefact = stage.artefact(figures)
         artefact.save(config["prior"])
-        AtomicCheckpointIO().save_checkpoint(exchange_inverse(checkpoint, artefact, config), target)
+        save_checkpoint(exchange_inverse(checkpoint, artefact, config), target)
         log.info("stage=prior: artefact %s, checkpoint %s", config["prior"], target)
     made = {"prior": config["prior"], "checkpoint": str(target), "objective": figures["val/miou"]}
     cost = trainer.strategy.broadcast(stage.cost.figures())

@@ -1,6 +1,10 @@
-"""p(c): label maps drawn from stage one alone. Tokens come from the token model, the decoder paints them.
+"""p(c): label maps sampled from stage one alone. Tokens come from the token model p(z), and the decoder paints them.
 
 The paper calls this unconditional generation; here it also completes a map of which a part is missing.
+
+Grids of whole label maps have one code more than the tokenizer: V stands for a cell without any label. A tokenizer has
+no token for such a cell and encodes it as whatever is nearest, which the conditioning network never learns. A
+distribution over grids has to know it, or the bonnet at the bottom of a street scene is generated as a car.
 """
 
 from __future__ import annotations
@@ -23,40 +27,12 @@ from gss.token_model import build_token_model
 from gss.token_model.masked import MaskedTokenTransformer
 from gss.token_model.sampling import fill_in
 
-# FOLDED Token grids of whole label maps, with one code more than the tokenizer has: V stands for a cell without any label.
-# FOLDED
-# FOLDED A tokenizer has no token for such a cell and encodes it as whatever is nearest, which the conditioning network never
-# FOLDED learns. A distribution over grids has to know it, or the bonnet at the bottom of a street scene is drawn as a car.
-
-
-@torch.no_grad()
-def encode_map(autoencoder: MaskigeAutoencoder, labels: Tensor) -> Tensor:
-    """Tokens (B, h, w) int64 in [0, V] of labels (B, H, W) int64 in [0, K) or 255."""
-    unlabelled = autoencoder.tokenizer.vocab_size
-    return autoencoder.encode(labels).masked_fill(~token_valid(labels, autoencoder.stride), unlabelled)
-
-
-@torch.no_grad()
-def decode_map(autoencoder: MaskigeAutoencoder, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (B, H, W) int64 in [0, K) or 255, cut to (H, W) `size`, of tokens (B, h, w) int64 in [0, V]."""
-    unlabelled = tokens == autoencoder.tokenizer.vocab_size
-    nothing = torch.full((1, *size), IGNORE, device=tokens.device)
-    labels = autoencoder.decode(torch.where(unlabelled, autoencoder.encode(nothing), tokens), size).labels()
-    return labels.masked_fill(cell_pixels(unlabelled, autoencoder.stride, size), IGNORE)
-
-
-def cell_pixels(cells: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """The pixels of cells (..., h, w) bool with `stride` pixels to a side: (..., H, W) bool, cut to (H, W) `size`."""
-    pixels = cells.repeat_interleave(stride, -2).repeat_interleave(stride, -1)
-    return pixels[..., : size[0], : size[1]]
-
-
 AT_A_TIME = 8  # grids: bounds the memory of V scores per cell
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How token grids are drawn: `steps`, `temperature` and `randomness` of `fill_in`."""
+    """How token grids are sampled: `steps`, `temperature` and `randomness` of `fill_in`."""
 
     steps: int = 24
     temperature: float = 1.0
@@ -91,15 +67,14 @@ class LabelGenerator:
         artefact = PriorArtefact.load(path)
         if TOKEN_MODEL not in artefact.description:
             raise ValueError(
-                f"prior={path} has no token model to draw from: run `python -m gss.train stage=prior "
+                f"prior={path} has no token model to sample from: run `python -m gss.train stage=prior "
                 "token_model=masked` with the same data"
             )
-        data = artefact.description["data_settings"]
         model = build_token_model(**artefact.description[TOKEN_MODEL])
         fill(model, artefact.token_model_state(), "token model")
         height, width = artefact.description["size"]
-        autoencoder = load_autoencoder(artefact).to(device).eval()
-        classes = tuple(artefact.description["classes"])
+        classes, data = tuple(artefact.description["classes"]), artefact.description["data_settings"]
+        autoencoder = load_autoencoder(artefact).to(device)
         return cls(autoencoder, model.to(device).eval(), (height, width), classes, data)
 
     def check_matches(self, label_space: LabelSpace, size: Sequence[int]) -> None:
@@ -120,17 +95,17 @@ class LabelGenerator:
         """Where the networks are."""
         return self.model.bias.device
 
-    def generator(self, seed: int) -> torch.Generator:
-        """Random numbers for `draw`."""
+    def random_numbers(self, seed: int) -> torch.Generator:
+        """The random numbers of a sampling, on the networks' device."""
         return torch.Generator(self.device).manual_seed(seed)
 
     def sample(self, num: int, generator: torch.Generator, settings: SamplingSettings) -> Tensor:
         """Tokens (num, h, w) int64 in [0, V] of new label maps."""
-        unknown = torch.full((num, *self.model.grid), self.model.mask_token, device=self.device)
-        return self.fill_in(unknown, generator, settings)
+        masked = torch.full((num, *self.model.grid), self.model.mask_token, device=self.device)
+        return self.fill_in(masked, generator, settings)
 
     def fill_in(self, tokens: Tensor, generator: torch.Generator, settings: SamplingSettings) -> Tensor:
-        """Draws the tokens that are the model's `mask_token` in (B, h, w) int64; the others stay."""
+        """Samples the tokens that are the model's `mask_token` in (B, h, w) int64; the others stay."""
         parts = [
             fill_in(self.model, part, generator, settings.steps, settings.temperature, settings.randomness)
             for part in tokens.split(AT_A_TIME)
@@ -155,7 +130,13 @@ class LabelGenerator:
         Raises:
             ValueError: if it is not a region.
         """
-        top, left, bottom, right = _checked(region)
+        given = list(region)
+        if len(given) != 4 or not (0 <= given[0] < given[2] <= 1 and 0 <= given[1] < given[3] <= 1):
+            raise ValueError(
+                f"region={given} is not [top,left,bottom,right] with shares of height and width from 0 to 1, "
+                "such as region=[0.25,0.25,0.75,0.75]"
+            )
+        top, left, bottom, right = given
         height, width = self.model.grid
         cells = torch.zeros(height, width, dtype=torch.bool, device=self.device)
         cells[int(top * height) : math.ceil(bottom * height), int(left * width) : math.ceil(right * width)] = True
@@ -164,7 +145,7 @@ class LabelGenerator:
     def complete(
         self, labels: Tensor, erased: Tensor, generator: torch.Generator, settings: SamplingSettings
     ) -> Tensor:
-        """Draws what label maps could hold where they were erased.
+        """Samples what label maps could hold where they were erased.
 
         Erased pixels are ignored ones to the tokenizer too, so nothing of them is seen.
 
@@ -186,13 +167,23 @@ class LabelGenerator:
         return cell_pixels(cells.cpu(), self.autoencoder.stride, self.size)
 
 
-def _checked(region: Sequence[float]) -> tuple[float, float, float, float]:
-    """Refuses anything but 0 <= top < bottom <= 1 and 0 <= left < right <= 1."""
-    if len(region) == 4:
-        top, left, bottom, right = region
-        if 0 <= top < bottom <= 1 and 0 <= left < right <= 1:
-            return top, left, bottom, right
-    raise ValueError(
-        f"region={list(region)} is not [top,left,bottom,right] with shares of height and width from 0 to 1, "
-        "such as region=[0.25,0.25,0.75,0.75]"
-    )
+@torch.no_grad()
+def encode_map(autoencoder: MaskigeAutoencoder, labels: Tensor) -> Tensor:
+    """Tokens (B, h, w) int64 in [0, V] of labels (B, H, W) int64 in [0, K) or 255."""
+    unlabelled = autoencoder.tokenizer.vocab_size
+    return autoencoder.encode(labels).masked_fill(~token_valid(labels, autoencoder.stride), unlabelled)
+
+
+@torch.no_grad()
+def decode_map(autoencoder: MaskigeAutoencoder, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (B, H, W) int64 in [0, K) or 255, cut to (H, W) `size`, of tokens (B, h, w) int64 in [0, V]."""
+    unlabelled = tokens == autoencoder.tokenizer.vocab_size
+    nothing = torch.full((1, *size), IGNORE, device=tokens.device)
+    labels = autoencoder.decode(torch.where(unlabelled, autoencoder.encode(nothing), tokens), size).labels()
+    return labels.masked_fill(cell_pixels(unlabelled, autoencoder.stride, size), IGNORE)
+
+
+def cell_pixels(cells: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """The pixels of cells (..., h, w) bool with `stride` pixels to a side: (..., H, W) bool, cut to (H, W) `size`."""
+    pixels = cells.repeat_interleave(stride, -2).repeat_interleave(stride, -1)
+    return pixels[..., : size[0], : size[1]]

@@ -11,9 +11,8 @@ from typing import Any
 
 import lightning as L
 
-from gss.assembly.build import arrange_palette, build_autoencoder, build_palette, describe_prior
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
-from gss.assembly.checkpoints import take_tokenizer
+from gss.assembly.build import arrange_palette, build_autoencoder, build_palette, describe_prior, take_tokenizer
+from gss.assembly.checkpoint_io import load_checkpoint
 from gss.data.datamodule import SegmentationDataModule
 from gss.maskige.palette import Palette
 from gss.maskige.transform import MaskigeTransform
@@ -67,7 +66,8 @@ def run_prior(config: Mapping[str, Any], parts: RunParts, trainer: L.Trainer) ->
         with cost.timed():
             fit(trainer, stage, parts.datamodule, config["resume"])
     if learns(autoencoder) and config["maskige"]["max_steps"]:
-        stage = stage_of(TransformsPhase(**phase_settings(config)), later, fits and not trains)
+        settings = {key: config["maskige"][key] for key in ("token_temperature", "colour_jitter")}
+        stage = stage_of(TransformsPhase(**settings), later, fits and not trains)
         trainer = fit_transforms(config, later, stage, config["resume"] if resumes_transforms else None)
     figures = validate(trainer, stage, parts.datamodule)
     if math.isnan(figures["val/ceiling"]):
@@ -98,11 +98,6 @@ def _tokenizer_phase(
 def transforms_parts(config: Mapping[str, Any], parts: RunParts) -> RunParts:
     """The parts of the training of colours and inverse."""
     return parts.next_training(config["maskige"]["lr"], config["maskige"]["max_steps"])
-
-
-def phase_settings(config: Mapping[str, Any]) -> dict[str, float]:
-    """What `TransformsPhase` is told."""
-    return {key: config["maskige"][key] for key in ("token_temperature", "colour_jitter")}
 
 
 def fit_transforms(config: Mapping[str, Any], parts: RunParts, stage: PriorStage, resume: str | None) -> L.Trainer:
@@ -141,7 +136,7 @@ def _resumes_transforms(config: Mapping[str, Any], autoencoder: MaskigeAutoencod
     resume = config["resume"]
     if resume is None or not Path(resume).is_file():  # a missing file is refused where it is to be read
         return False
-    record = AtomicCheckpointIO().load_checkpoint(resume).get("gss", {})
+    record = load_checkpoint(resume).get("gss", {})
     found: bool = record.get("phase") == TransformsPhase.name
     if found and not (learns(autoencoder) and config["maskige"]["max_steps"]):
         raise ValueError(f"resume={resume} is a training of colours or inverse, but this maskige learns neither")
@@ -156,4 +151,4 @@ def _report_palette(in_class_order: Palette, palette: Palette, datamodule: Segme
         blurred_phantom_class_rate(MaskigeTransform(arranged), islice(datamodule.label_batches("val"), REPORT_BATCHES))
         for arranged in (in_class_order, palette)
     )
-    log.info("blurred boundaries read as a third class: %.4f in class order, %.4f as assigned", before, after)
+    log.info("blurred boundaries read as a phantom class: %.4f in class order, %.4f as assigned", before, after)

@@ -1,4 +1,8 @@
-"""Measures a finished stage one over a split: labels -> maskige -> tokens -> maskige -> labels, no image."""
+"""Measures a finished stage one over a split: labels -> maskige -> tokens -> maskige -> labels, no image.
+
+Beside the figures there is something to look at: the palette, the codebook, and the label maps with the lowest mIoU,
+which are kept while Lightning validates.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,26 @@ from gss.pipeline import MaskigeAutoencoder
 from gss.runs.evaluation import or_none, tally_figures, with_others
 from gss.runs.training import build_trainer
 from gss.stages.base import Batch
+from gss.stages.execution import gathered
 from gss.stages.prior import PriorStage
 
-# FOLDED Which label maps a tokenizer reconstructs worst: kept while Lightning validates, to be looked at afterwards.
+MOST_TOKENS = 1024  # in the picture of the codebook
+AT_A_TIME = 64  # tokens that are decoded for it at once
+
+
+@dataclass(frozen=True)
+class ReconstructionReport:
+    """What was measured.
+
+    Args:
+        metrics: what `metrics.json` holds.
+        token_counts: (V,) int64, how often each token occurs on the split.
+        worst: the ten worst label maps, the worst first.
+    """
+
+    metrics: dict[str, Any]
+    token_counts: Tensor
+    worst: list[Reconstructed]
 
 
 class Reconstructed(NamedTuple):
@@ -49,6 +70,54 @@ class Reconstructed(NamedTuple):
     image: Tensor
     labels: Tensor
     predicted_labels: Tensor
+
+
+def measure_reconstruction(
+    stage_one: StageOne, datamodule: SegmentationDataModule, split: str, config: Mapping[str, Any]
+) -> ReconstructionReport:
+    """Figures of a split at the data's size, and what there is to look at.
+
+    Args:
+        stage_one: the autoencoder.
+        datamodule: must have its classes.
+        split: of the data module.
+        config: with `hardware` and `paths`.
+
+    Raises:
+        ValueError: if the classes do not fit, or the data are at fault.
+    """
+    check_same_classes(stage_one.source, stage_one.classes, f"data={datamodule.name}", datamodule.label_space.names)
+    datamodule.eval_split = split
+    datamodule.evaluate_at_size()
+    stage = PriorStage(stage_one.autoencoder, datamodule.label_space, None, {})
+    worst = WorstReconstructions(datamodule.label_space)
+    trainer = build_trainer(config, [StepProgress(), worst], [])
+    trainer.validate(stage, datamodule=datamodule, verbose=False)
+    return ReconstructionReport(_metrics(stage, datamodule.label_space), stage.token_counts.compute(), worst.worst)
+
+
+def _metrics(stage: PriorStage, label_space: LabelSpace) -> dict[str, Any]:
+    """Figures in [0, 1] except the perplexity and the distance of colours (0-255 scale); None where undefined."""
+    boundary = zip(label_space.names, stage.boundary.compute().tolist(), strict=True)
+    counts = stage.token_counts.compute()
+    first, second, distance = stage.autoencoder.transform.palette.closest_pair()
+    names = [*label_space.names, "ignored"]
+    return {
+        "mode": "reconstruction",
+        **with_others(stage.boards, _ceiling_figures, "ceiling"),
+        "boundary_f3": or_none(stage.boundary.mean()),
+        "boundary_f3_per_class": {name: or_none(value) for name, value in boundary},
+        "third_class_rate": or_none(float(stage.phantom_classes.compute())),
+        "vocab_size": len(counts),
+        "codebook_usage": codebook_usage(counts),
+        "codebook_perplexity": or_none(codebook_perplexity(counts)),
+        "closest_pair": {"names": [names[first], names[second]], "distance": distance},
+    }
+
+
+def _ceiling_figures(board: Scoreboard) -> dict[str, Any]:
+    figures = tally_figures(board.tally("ceiling"))
+    return {"ceiling": figures.pop("miou"), **figures}
 
 
 class WorstReconstructions(Callback):
@@ -78,99 +147,17 @@ class WorstReconstructions(Callback):
             return
         for name, *tensors in zip(batch["name"], batch["image"], batch["labels"], outputs, strict=True):
             image, labels, predicted = (tensor.cpu() for tensor in tensors)
-            miou = self._miou(labels, predicted)
+            counts = confusion_counts(predicted, labels, self.label_space.num_classes)
+            miou = scores(counts, self.label_space.names).miou
             if not math.isnan(miou):  # nan: no labelled pixel
-                self._keep([Reconstructed(miou, name, image, labels, predicted)])
+                self._keep([*self.worst, Reconstructed(miou, name, image, labels, predicted)])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Brings the worst of all processes together."""
-        if trainer.world_size > 1:
-            everyones: list[list[Reconstructed]] = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(everyones, self.worst)
-            self.worst = []
-            for found in everyones:
-                self._keep(found)
+        self._keep([one for found in gathered(self.worst) for one in found])
 
     def _keep(self, found: Sequence[Reconstructed]) -> None:
-        self.worst = sorted([*self.worst, *found], key=lambda one: (one.miou, one.name))[: self.limit]
-
-    def _miou(self, labels: Tensor, predicted_labels: Tensor) -> float:
-        """Mean IoU in [0, 1] over the classes that occur in one picture, (H, W) int64 both."""
-        counts = confusion_counts(predicted_labels, labels, self.label_space.num_classes)
-        return scores(counts, self.label_space.names).miou
-
-
-@dataclass(frozen=True)
-class ReconstructionReport:
-    """What was measured.
-
-    Args:
-        metrics: what `metrics.json` holds.
-        token_counts: (V,) int64, how often each token occurs on the split.
-        worst: the ten worst label maps, the worst first.
-    """
-
-    metrics: dict[str, Any]
-    token_counts: Tensor
-    worst: list[Reconstructed]
-
-
-def measure_reconstruction(
-    stage_one: StageOne, datamodule: SegmentationDataModule, split: str, config: Mapping[str, Any]
-) -> ReconstructionReport:
-    """Figures of a split at the data's size, and what there is to look at.
-
-    Args:
-        stage_one: the autoencoder.
-        datamodule: must have its classes.
-        split: of the data module.
-        config: with `hardware` and `paths`.
-
-    Raises:
-        ValueError: if the classes do not fit, or the data are at fault.
-    """
-    check_same_classes(stage_one.source, stage_one.classes, f"data={datamodule.name}", datamodule.label_space.names)
-    datamodule.eval_split = split
-    datamodule.evaluate_at_size()
-    stage = PriorStage(stage_one.autoencoder, datamodule.label_space, None, {})
-    worst = WorstReconstructions(datamodule.label_space)
-    trainer = build_trainer(config, [StepProgress(), worst], [])
-    trainer.validate(stage, datamodule=datamodule, verbose=False)
-    return ReconstructionReport(_metrics(stage, datamodule.label_space), stage.token_counts.compute(), worst.worst)
-
-
-def _metrics(stage: PriorStage, label_space: LabelSpace) -> dict[str, Any]:
-    """Figures in [0, 1] except the perplexity and the distance of colours; None where undefined."""
-    boundary = zip(label_space.names, stage.boundary.compute().tolist(), strict=True)
-    counts = stage.token_counts.compute()
-    return {
-        "mode": "reconstruction",
-        **with_others(stage.boards, _ceiling_figures, "ceiling"),
-        "boundary_f3": or_none(stage.boundary.mean()),
-        "boundary_f3_per_class": {name: or_none(value) for name, value in boundary},
-        "third_class_rate": or_none(float(stage.phantom_classes.compute())),
-        "vocab_size": len(counts),
-        "codebook_usage": codebook_usage(counts),
-        "codebook_perplexity": or_none(codebook_perplexity(counts)),
-        "closest_pair": _closest_pair(stage, label_space),
-    }
-
-
-def _ceiling_figures(board: Scoreboard) -> dict[str, Any]:
-    figures = tally_figures(board.tally("ceiling"))
-    return {"ceiling": figures.pop("miou"), **figures}
-
-
-def _closest_pair(stage: PriorStage, label_space: LabelSpace) -> dict[str, Any]:
-    """Names and distance (0-255 scale) of the two colours that are least apart; the last colour is `ignored`."""
-    first, second, distance = stage.autoencoder.transform.palette.closest_pair()
-    names = [*label_space.names, "ignored"]
-    return {"names": [names[first], names[second]], "distance": distance}
-
-
-# FOLDED What a finished stage one looks like: its palette, its codebook, and the label maps that it reconstructs worst.
-
-MOST_TOKENS = 1024
+        self.worst = sorted(found, key=lambda one: (one.miou, one.name))[: self.limit]
 
 
 def save_pictures(
@@ -187,8 +174,10 @@ def save_pictures(
         folder: of the run.
     """
     autoencoder = stage_one.autoencoder.cpu()
+    palette = autoencoder.transform.palette
+    colours = [(red, green, blue) for red, green, blue in palette.every_8_bit().tolist()]
     pictures = {
-        "palette": _palette(autoencoder, label_space),
+        "palette": draw_palette([*label_space.names, "ignored"], colours, palette.closest_pair()),
         "codebook": _codebook(autoencoder, report.token_counts.cpu()),
     }
     if report.worst:
@@ -200,37 +189,24 @@ def save_pictures(
     return paths
 
 
-def _palette(autoencoder: MaskigeAutoencoder, label_space: LabelSpace) -> Image.Image:
-    palette = autoencoder.transform.palette
-    colours = [(red, green, blue) for red, green, blue in palette.every_8_bit().tolist()]
-    return draw_palette([*label_space.names, "ignored"], colours, palette.closest_pair())
-
-
-def _codebook(autoencoder: MaskigeAutoencoder, counts: Tensor) -> Image.Image:
-    """The most used tokens of counts (V,) int64."""
-    shown = order_by_use(counts.tolist(), MOST_TOKENS)
-    shares = (counts.double() / counts.sum().clamp(min=1))[shown]
-    some = f"the {len(shown)} most used of " if len(shown) < len(counts) else ""
-    heading = f"{some}{len(counts)} tokens, {int((counts > 0).sum())} of which occur; share of the cells below each"
-    return draw_codebook(_tiles(autoencoder, shown), shares.numpy(), heading)
-
-
 @torch.no_grad()
-def _tiles(autoencoder: MaskigeAutoencoder, tokens: Sequence[int]) -> Pixels:
-    """What tokens decode to amid their equals: the middle of 3x3 cells of one token each, (N, s, s, 3) uint8."""
+def _codebook(autoencoder: MaskigeAutoencoder, counts: Tensor) -> Image.Image:
+    """The most used tokens of counts (V,) int64, each as the middle of a constant 3x3 token field shows it."""
+    shown = order_by_use(counts.tolist(), MOST_TOKENS)
     tiles: list[Pixels] = []
-    for some in torch.tensor(tokens).split(64):
+    for some in torch.tensor(shown).split(AT_A_TIME):
         maskiges = autoencoder.decode(some[:, None, None].expand(-1, 3, 3)).maskige()
-        assert maskiges is not None
         side = maskiges.shape[-1] // 3
         tiles += map(to_pixels, maskiges[:, :, side : 2 * side, side : 2 * side])
-    return np.stack(tiles)
+    shares = (counts.double() / counts.sum().clamp(min=1))[shown]
+    some_of = f"the {len(shown)} most used of " if len(shown) < len(counts) else ""
+    heading = f"{some_of}{len(counts)} tokens, {int((counts > 0).sum())} of which occur; share of the cells below each"
+    return draw_codebook(np.stack(tiles), shares.numpy(), heading)
 
 
 @torch.no_grad()
 def _row(autoencoder: MaskigeAutoencoder, one: Reconstructed) -> PanelRow:
     labels = one.labels[None]
     maskige, decoded = autoencoder.transform.paint(labels)[0], autoencoder.reconstruct(labels).maskige()
-    assert decoded is not None
     shown = (one.image, one.labels, maskige, decoded[0], one.predicted_labels)
     return PanelRow(one.name, *shown, class_probs=None, miou=one.miou)

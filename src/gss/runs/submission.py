@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gss.atomic_files import written_whole
 from gss.data.ade20k import ade20k_labels
 from gss.data.cityscapes import LABEL_IDS, cityscapes_labels
 from gss.labels import LabelSpace
@@ -78,7 +78,7 @@ def submission_format(name: str, classes: Sequence[str]) -> SubmissionFormat:
     Raises:
         ValueError: if there is no such server, or it asks for other classes.
     """
-    found: SubmissionFormat = lookup(FORMATS, "submission", name)
+    found = lookup(FORMATS, "submission", name)
     if tuple(classes) != found.label_space.names:
         raise ValueError(
             f"submission={name} takes the {found.label_space.num_classes} classes of {name}, but the checkpoint knows "
@@ -111,32 +111,18 @@ def write_submission(
         wanted: the server's format.
         labelled: entries and their train ids (H, W) uint8 in [0, K), at the images' sizes.
         number: of the entries that there must be.
-        target: the zip; what lies there is replaced when all is written.
+        target: the zip; what lies there is replaced when all is written and read again.
     """
-    table, part = np.array(wanted.ids, np.uint8), target.with_name(f"{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+    table = np.array(wanted.ids, np.uint8)
+    with written_whole(target) as new:
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
             for name, labels in labelled:
-                archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), _png(table[labels]))
-        _check(part, number)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _png(ids: NDArray[np.uint8]) -> bytes:
-    """A file of ids (H, W) uint8."""
-    buffer = io.BytesIO()
-    Image.fromarray(ids).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _check(path: Path, number: int) -> None:
-    """Holds a written zip to its number of files, each of which must come out as it went in."""
-    with zipfile.ZipFile(path) as archive:
-        names, broken = archive.namelist(), archive.testzip()
-    if broken is not None or len(set(names)) != number:
-        raise ValueError(
-            f"the submission came out with {len(set(names))} of {number} files, broken: {broken}; is the disk full?"
-        )
+                buffer = io.BytesIO()
+                Image.fromarray(table[labels]).save(buffer, "PNG")
+                archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), buffer.getvalue())
+        with zipfile.ZipFile(new) as archive:  # each file must come out as it went in
+            names, broken = archive.namelist(), archive.testzip()
+        if broken is not None or len(set(names)) != number:
+            raise ValueError(
+                f"the submission came out with {len(set(names))} of {number} files, broken: {broken}; is the disk full?"
+            )

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class TokenGrids(Dataset[TokenBatch]):
-    """Token grids (N, h, w) int64 as a data set, drawn by number."""
+    """Token grids (N, h, w) int64 as a data set, asked for by number."""
 
     def __init__(self, tokens: Tensor) -> None:
         self.tokens = tokens
@@ -110,7 +110,7 @@ def _label_batches(datamodule: SegmentationDataModule, split: str, tells: bool) 
 
 
 def _own_parts(settings: Mapping[str, Any], parts: RunParts) -> RunParts:
-    """Its own length and learning rate, and no callback that keeps or draws what the tokenizer's training makes."""
+    """Its own length and learning rate, and no callback that keeps or shows what the tokenizer's training makes."""
     own = parts.next_training(settings["learning_rate"], settings["max_steps"])
     telling = [
         callback for callback in own.callbacks if isinstance(callback, StepProgress | LearningRate | AveragedWeights)
@@ -124,9 +124,9 @@ def _loaders(
     """This process's share of the training's steps, and of the validation grids, each (N, h, w) int64."""
     rank, world_size, batch_size = trainer.global_rank, trainer.world_size, settings["batch_size"]
     batches = settings["max_steps"] * trainer.accumulate_grad_batches
-    draws = TrainingSampler(len(train), batch_size, batches, seed, rank=rank, world_size=world_size)
+    sampler = TrainingSampler(len(train), batch_size, batches, seed, rank=rank, world_size=world_size)
     shard = EvaluationShard(len(val), rank, world_size)
     return (
-        DataLoader(TokenGrids(train), batch_size, sampler=draws),
+        DataLoader(TokenGrids(train), batch_size, sampler=sampler),
         DataLoader(TokenGrids(val), batch_size, sampler=shard),
     )

@@ -13,11 +13,12 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from gss.assembly.checkpoint_io import AtomicCheckpointIO
+from gss.assembly.checkpoint_io import load_checkpoint, remove_checkpoint, save_checkpoint
 from gss.data.datamodule import SegmentationDataModule
 from gss.stages.base import Stage
 from gss.stages.execution import OWN_KEYS
@@ -46,6 +47,29 @@ class RunParts:
         return replace(
             self, optimisation=replace(self.optimisation, optimizer=optimizer, max_steps=max_steps), callbacks=callbacks
         )
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Lightning's checkpoints as `gss.assembly.checkpoint_io` writes and reads them.
+
+    Lightning's own writer goes through the temporary folder and copies when that lies on another disk, and never asks
+    the disk to finish. Of its arguments, the options of a storage are not used, and files are read with
+    `weights_only=True`, whatever the caller asks for.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint and its sha256, both whole or not at all."""
+        save_checkpoint(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Reads a checkpoint that fits its sha256; nothing in it can run code."""
+        return load_checkpoint(path, map_location)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a checkpoint and its sha256."""
+        remove_checkpoint(path)
 
 
 def build_trainer(

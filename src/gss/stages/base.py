@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, TypedDict
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torchmetrics import Metric
 
 from gss.labels import LabelSpace
 from gss.metrics.scoreboard import Scoreboard, Tally, check_names, harmonic_mean
+from gss.stages.execution import gathered
 from gss.stages.finite import FiniteWatch, gradients_of
 from gss.stages.optimisation import Optimisation
 
@@ -88,9 +88,7 @@ class Stage(L.LightningModule):
         self._boards = nn.ModuleList(boards)
         if self.trainer.world_size > 1:
             mine = hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()[:12]
-            found: list[str | None] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(found, mine)
-            if len(set(found)) > 1:
+            if len(set(found := gathered(mine))) > 1:
                 raise ValueError(f"the processes of this run have different configurations: {found}; restart them")
 
     def batch_number(self, batch_idx: int) -> int:

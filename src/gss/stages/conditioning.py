@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from gss.assembly.inverse_exchange import conditioned_on
+from gss.assembly.checkpoints import conditioned_on
 from gss.display import PanelRow
 from gss.inference import Inference
 from gss.inference.sizes import resized

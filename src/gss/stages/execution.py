@@ -1,4 +1,4 @@
-"""How a network is executed on the hardware at hand: compiled, and in which order its maps lie in memory."""
+"""How a stage is executed on the hardware at hand: compiled, in which order of memory, by one process or several."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gss.networks.conditioning import ConditioningNetwork
+
+T = TypeVar("T")
 
 OWN_KEYS = ("compile", "channels_last")  # of the group hardware; all others are the Trainer's
 
@@ -34,6 +36,19 @@ def prepare_network(network: ConditioningNetwork, hardware: Mapping[str, Any]) -
         _check_compiler(hardware["accelerator"])
         for part in (network.backbone, network.fusion):
             part.compile()
+
+
+def gathered(mine: T) -> list[T]:
+    """What every process of a run gives, in the order of their ranks and the same on all of them.
+
+    Args:
+        mine: of this process, anything that can be pickled; alone in the list where there is one process only.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [mine]
+    everyones = [mine] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyones, mine)
+    return everyones
 
 
 def _images_last(network: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
+
+from gss.stages.execution import gathered
 
 REMEDY = (  # a resumed schedule keeps the learning rate that it was saved with
     "start anew with a lower optim.optimizer.lr, or go on from the last checkpoint, which is as it was, by resume=PATH "
@@ -46,12 +49,11 @@ class FiniteWatch:
         of_loss, of_gradient = _on_any_process(wrong).tolist()
         if of_loss:
             found = [f"{loss.item()} with {', '.join(names())}" for loss, names in noted if not loss.isfinite()]
-            raise ValueError(
-                f"the loss of step {step} is {'; '.join(_of_all_processes(found))} ({self._largest_before()}): {REMEDY}"
-            )
+            told = "; ".join(chain.from_iterable(gathered(found)))
+            raise ValueError(f"the loss of step {step} is {told} ({self._largest_before()}): {REMEDY}")
         if of_gradient and not skips_overflow:
             name = list(gradients)[int(norms.isfinite().int().argmin())]
-            told = ", ".join(_of_all_processes([name for _, names in noted for name in names()]))
+            told = ", ".join(chain.from_iterable(gathered([name for _, names in noted for name in names()])))
             raise ValueError(
                 f"the gradient of step {step} is not finite, first in {name}, with {told} "
                 f"({self._largest_before()}): {REMEDY}"
@@ -90,12 +92,3 @@ def _on_any_process(flags: Tensor) -> Tensor:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
     return flags
-
-
-def _of_all_processes(found: list[str]) -> list[str]:
-    """What the processes found, one after another, the same on all of them."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return found
-    everyones: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(everyones, found)
-    return [one for their in everyones for one in their]

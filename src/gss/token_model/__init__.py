@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gss.registry import lookup
 from gss.token_model.masked import MaskedTokenTransformer
 
 TOKEN_MODELS = {"masked": MaskedTokenTransformer}
@@ -25,6 +26,4 @@ def build_token_model(name: str, vocab_size: int, grid: Sequence[int], **setting
     Raises:
         ValueError: if there is no token model of that name.
     """
-    if name not in TOKEN_MODELS:
-        raise ValueError(f"unknown token_model.name={name!r}: one of none, {', '.join(TOKEN_MODELS)}")
-    return TOKEN_MODELS[name](vocab_size, grid, **settings)
+    return lookup(TOKEN_MODELS, "token_model.name", name)(vocab_size, grid, **settings)

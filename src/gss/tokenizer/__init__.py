@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gss.registry import lookup
 from gss.tokenizer.base import Tokenizer
 from gss.tokenizer.dalle import DalleDVAE
 from gss.tokenizer.diffusers import VQGAN, KLAutoencoder
@@ -34,6 +35,4 @@ def build_tokenizer(name: str, **settings: Any) -> Tokenizer:
     Raises:
         ValueError: if there is no tokenizer of that name.
     """
-    if name not in TOKENIZERS:
-        raise ValueError(f"unknown tokenizer.name={name!r}: one of {', '.join(sorted(TOKENIZERS))}")
-    return TOKENIZERS[name](**settings)
+    return lookup(TOKENIZERS, "tokenizer.name", name)(**settings)

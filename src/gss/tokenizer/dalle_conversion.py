@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gss.tensor_file import write_whole
 from gss.tokenizer.dalle_network import DVAEDecoder, DVAEEncoder, DVAELayout
 from gss.tokenizer.dalle_weights import HOW_TO_GET, DalleWeights, check_sources, find_dalle
 from gss.tokenizer.inert_pickle import FoundModule, find_tensors, read_torch_file
@@ -39,7 +38,7 @@ def convert_dalle(folder: Path, output: Path, expected: Mapping[str, str]) -> Da
         for name, _ in network.named_parameters():
             state[f"{part}.{name}"] = _ours(name, files[part].tensor(found[part].tensors[published_name(name)]))
     weights = DalleWeights(layout, sources, state)
-    write_whole(output, weights.to_bytes())
+    weights.save(output)
     return weights
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gss.tensor_file import read_tensors, tensor_bytes
+from gss.registry import differences
+from gss.tensor_file import read_tensors, write_tensors
 from gss.tokenizer.dalle_network import DVAELayout
 
 # FOLDED Where published weights are found; light, so that a missing file is said before torch is imported.
@@ -58,10 +59,10 @@ class DalleWeights:
     sources: dict[str, str]
     state: dict[str, Tensor]
 
-    def to_bytes(self) -> bytes:
-        """The file's content."""
+    def save(self, path: Path) -> None:
+        """Writes a file that `load` reads, whole or not at all."""
         header = {"format": FORMAT, "layout": asdict(self.layout), "sources": self.sources, "tensors": self._digest()}
-        return tensor_bytes(header, self.state)
+        write_tensors(path, header, self.state)
 
     @classmethod
     def load(cls, path: str | Path) -> DalleWeights:
@@ -93,14 +94,11 @@ class DalleWeights:
         Raises:
             ValueError: naming every difference with both values.
         """
-        found, wanted = asdict(self.layout), asdict(layout)
-        differences = [
-            f"tokenizer.{key} is {found[key]} in the weights but {wanted[key]} in the configuration"
-            for key in wanted
-            if found[key] != wanted[key]
-        ]
-        if differences:
-            raise ValueError(f"tokenizer.weights does not fit: {'; '.join(differences)}")
+        found, wanted = (
+            {f"tokenizer.{key}": size for key, size in asdict(sizes).items()} for sizes in (self.layout, layout)
+        )
+        if differing := differences(found, wanted, "in the weights"):
+            raise ValueError(f"tokenizer.weights does not fit: {differing}")
         check_sources(self.sources, sources or {}, "tokenizer.sha256")
 
     def _digest(self) -> str:

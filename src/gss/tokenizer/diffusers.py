@@ -16,6 +16,7 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
+from gss.registry import differences
 from gss.tokenizer.base import count_tokens
 from gss.tokenizer.latent import LatentTokenizer
 from gss.tokenizer.quantizers import FiniteScalarCodes, MovingAverageCodes, fsq_levels
@@ -119,14 +120,11 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], names: Mappi
     Raises:
         ValueError: naming every difference with both values.
     """
-    differences = [
-        f"{names.get(key, f'tokenizer.network.{key}')} is {found.get(key)} in the weights "
-        f"but {wanted[key]} in the configuration"
-        for key in wanted
-        if found.get(key) != wanted[key]
-    ]
-    if differences:
-        raise ValueError(f"tokenizer.weights does not fit: {'; '.join(differences)}")
+    held, asked = (
+        {names.get(key, f"tokenizer.network.{key}"): of.get(key) for key in wanted} for of in (found, wanted)
+    )
+    if differing := differences(held, asked, "in the weights"):
+        raise ValueError(f"tokenizer.weights does not fit: {differing}")
 
 
 def _diffusers_class(kind: str) -> Any:
@@ -286,7 +284,8 @@ class VQGAN(DiffusersTokenizer):
         return picture
 
 
-# FOLDED The autoencoder of latent diffusion (Rombach et al., 2022, arXiv:2112.10752), diffusers' `AutoencoderKL`, rounded.
+# FOLDED The autoencoder of latent diffusion (Rombach et al., 2022, arXiv:2112.10752), diffusers' `AutoencoderKL`,
+# rounded.
 
 REACH = 3.0  # standard deviations on either side that the levels cover
 

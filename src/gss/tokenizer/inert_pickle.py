@@ -19,8 +19,10 @@ from torch import Tensor
 
 # FOLDED Reads the pickle inside a torch file with stand-ins that do nothing in place of everything that it names.
 # FOLDED
-# FOLDED A pickle is a program: it names functions and calls them. Here each name is looked up in a table of stand-ins, and a
-# FOLDED name that is not in it ends the reading before anything is called. torch's own `weights_only` reader refuses whole
+# FOLDED A pickle is a program: it names functions and calls them. Here each name is looked up in a table of stand-
+# ins, and a
+# FOLDED name that is not in it ends the reading before anything is called. torch's own `weights_only` reader
+# refuses whole
 # FOLDED modules, which is what some published weights are.
 
 

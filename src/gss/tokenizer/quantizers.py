@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 import torch
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, LFQ, VectorQuantize
+
+from gss.registry import lookup
 
 # FOLDED What every quantizer of a learned tokenizer does: each vector of a latent becomes one of V codes.
 
@@ -329,10 +331,9 @@ def build_quantizer(
     """
     if levels is not None and name != "fsq":
         raise ValueError(f"tokenizer.levels={list(levels)} is for tokenizer.quantizer=fsq, not {name}: set it to null")
-    if name == "ema":
-        return MovingAverageCodes(code_dim, vocab_size, decay)
-    if name == "fsq":
-        return FiniteScalarCodes(fsq_levels(vocab_size, levels), decay)
-    if name == "lfq":
-        return LookupFreeCodes(vocab_size, decay, entropy_weight, diversity)
-    raise ValueError(f"unknown tokenizer.quantizer={name!r}: one of ema, fsq, lfq")
+    quantizers: dict[str, Callable[[], Quantizer]] = {
+        "ema": lambda: MovingAverageCodes(code_dim, vocab_size, decay),
+        "fsq": lambda: FiniteScalarCodes(fsq_levels(vocab_size, levels), decay),
+        "lfq": lambda: LookupFreeCodes(vocab_size, decay, entropy_weight, diversity),
+    }
+    return lookup(quantizers, "tokenizer.quantizer", name)()

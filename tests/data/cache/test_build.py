@@ -168,14 +168,14 @@ def test_an_interrupted_build_goes_on_after_the_last_whole_shard(pairs, folder, 
 
 
 def test_a_full_disk_keeps_whole_shards_and_says_what_to_do(pairs, folder, label_space, monkeypatch):
-    put = building.put_in_place
+    replace = os.replace
 
-    def full(temporary, target):
+    def full(new, target):
         if target.name == "00001.bin":
             raise OSError(errno.ENOSPC, "No space left on device")
-        put(temporary, target)
+        replace(new, target)
 
-    monkeypatch.setattr(building, "put_in_place", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(
         ValueError,
         match=r"the disk of '.*train' is full: 1 of 3 shards are whole and stay; make room and repeat the command, "

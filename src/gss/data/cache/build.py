@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gss.data.cache.note import FORMAT, Entry, ShardNote, Table, put_in_place, shard_files, stamp_of, table_of
+from gss.atomic_files import written_together, written_whole
+from gss.data.cache.note import FORMAT, Entry, ShardNote, Table, shard_files, stamp_of, table_of
 from gss.data.pairs import Pair
 from gss.data.progress import shown
 from gss.data.reading import labels_of, pixel_count, read_image, read_pair_labels, require_same_size
@@ -95,7 +96,8 @@ class SplitCache:
         )
         if any(map(_differs, entries, note.entries)) or (full and stamp_of(target).sha256 != note.sha256):
             return False
-        replace(note, entries=entries).write(noted)
+        with written_whole(noted) as new:
+            replace(note, entries=entries).write(new)
         return True
 
     def _check_space(self, todo: Sequence[int]) -> None:
@@ -110,14 +112,12 @@ class SplitCache:
             )
 
     def _write_shard(self, shard: int) -> None:
-        """Decode the pairs of a shard and write it, then its note."""
-        target, noted = shard_files(self.folder, shard)
-        pairs, temporary = self.pairs_of(shard), target.with_name(f".{target.name}.tmp")
-        digest, offset = hashlib.sha256(), 0
+        """Decode the pairs of a shard and write it with its note, without which there is no shard."""
+        pairs, digest, offset = self.pairs_of(shard), hashlib.sha256(), 0
         entries: list[Entry] = []
         tables: list[Table] = []
-        try:
-            with temporary.open("wb") as file:
+        with written_together(*shard_files(self.folder, shard)) as (new, noted):
+            with new.open("wb") as file:
                 for pair, (entry, image, labels) in zip(pairs, self._decoded(pairs), strict=True):
                     for pixels in (image, labels):
                         content = pixels.reshape(-1).data
@@ -127,11 +127,7 @@ class SplitCache:
                         tables.append(table)
                     entries.append(replace(entry, offset=offset, table=tables.index(table)))
                     offset += image.nbytes + labels.nbytes
-            noted.unlink(missing_ok=True)  # from here to the new note there is no shard
-            put_in_place(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        ShardNote(FORMAT, offset, digest.hexdigest(), tuple(tables), tuple(entries)).write(noted)
+            ShardNote(FORMAT, offset, digest.hexdigest(), tuple(tables), tuple(entries)).write(noted)
 
     def _decoded(self, pairs: Sequence[Pair]) -> Iterator[Decoded]:
         """Decode pairs in order, a few ahead in threads: no more than those are in memory."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -90,13 +89,8 @@ class ShardNote:
         return None
 
     def write(self, path: Path) -> None:
-        """Write the note whole, or not at all."""
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            temporary.write_text(json.dumps(asdict(self), indent=1))
-            put_in_place(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write the note."""
+        path.write_text(json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> ShardNote:
@@ -147,10 +141,3 @@ def stamp_of(path: Path) -> Stamp:
 def shard_files(folder: Path, number: int) -> tuple[Path, Path]:
     """Name a shard and its note."""
     return folder / f"{number:05d}.bin", folder / f"{number:05d}.json"
-
-
-def put_in_place(temporary: Path, target: Path) -> None:
-    """Give a finished file, flushed to the disk, its final name."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
