@@ -190,12 +190,12 @@ def weather(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Give every other drawn scene fog and the rest night, and say so."""
     from gss.data.synthetic import SyntheticPairs
 
-    listed = SyntheticPairs.listed
+    listed = SyntheticPairs.__call__
 
     def in_weather(self: SyntheticPairs) -> list[Any]:
         return [pair._replace(condition=("fog", "night")[n % 2]) for n, pair in enumerate(listed(self))]
 
-    monkeypatch.setattr(SyntheticPairs, "listed", in_weather)
+    monkeypatch.setattr(SyntheticPairs, "__call__", in_weather)
     return ("fog", "night")
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import load_autoencoder
-from gss.tokenizer import build_tokenizer
+from gss.tokenizer.build import build_tokenizer
 from gss.train import train
 
 SIZE = (32, 64)

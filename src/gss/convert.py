@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gss.cli.command_line import one_sentence
-from gss.tokenizer.dalle_weights import DALLE_PLACE, find_dalle
+from gss.tokenizer.published import DALLE_PLACE, find_dalle
 
 
 class _Parser(argparse.ArgumentParser):

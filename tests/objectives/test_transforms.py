@@ -54,7 +54,7 @@ def test_straight_through_tokens_are_one_hot_forward_and_softmax_backward():
 def test_the_maskige_that_is_read_is_the_reconstruction(draw_labels, learned, scale):
     autoencoder, labels = made(learned, scale=scale), draw_labels(2, (18, 20), 5, ignored=True)
     maskige = reconstructed_maskige(autoencoder, labels)
-    expected = autoencoder.decode(autoencoder.encode(labels)).maskige
+    expected = autoencoder.decode(autoencoder.encode(labels)).maskige()
     torch.testing.assert_close(maskige, expected, atol=1e-5, rtol=0)
     assert maskige.requires_grad is learned
 

@@ -16,7 +16,7 @@ from gss.maskige.transform import MaskigeTransform
 from gss.metrics.phantom_classes import blurred_phantom_class_rate
 from gss.runs.training import build_trainer
 from gss.stages.prior import PriorStage
-from gss.tokenizer import build_tokenizer
+from gss.tokenizer.build import build_tokenizer
 
 
 def mean_iou(predicted, labels):

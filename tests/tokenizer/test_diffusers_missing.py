@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gss.tokenizer import build_tokenizer
+from gss.tokenizer.build import build_tokenizer
 
 
 @pytest.mark.parametrize("name", ["vqgan", "kl"])

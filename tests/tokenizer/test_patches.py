@@ -6,7 +6,7 @@ import torch
 
 from gss.maskige.inverse import SoftDistance
 from gss.pipeline import MaskigeAutoencoder
-from gss.tokenizer import build_tokenizer
+from gss.tokenizer.build import build_tokenizer
 from gss.tokenizer.patches import PatchDictionary
 
 

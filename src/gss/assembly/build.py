@@ -24,8 +24,8 @@ from gss.networks.token_heads import CodeTiedTokenHead, FreeTokenHead, TiedToken
 from gss.networks.token_scores import Vocabulary
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder, token_stride
 from gss.registry import differences, lookup
-from gss.tokenizer import build_tokenizer
 from gss.tokenizer.base import Tokenizer
+from gss.tokenizer.build import build_tokenizer
 
 ENLARGED_BILINEARLY = ("bilinear", "pyramid")  # pixel heads whose scores a tied token head can build on
 SOURCES = ("weights", "sha256")  # settings of a tokenizer that say where its weights come from, not what it computes

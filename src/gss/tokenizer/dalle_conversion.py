@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gss.tokenizer.dalle_network import DVAEDecoder, DVAEEncoder, DVAELayout
-from gss.tokenizer.dalle_weights import HOW_TO_GET, DalleWeights, check_sources, find_dalle
+from gss.tokenizer.dalle_weights import HOW_TO_GET, DalleWeights, check_sources
 from gss.tokenizer.inert_pickle import FoundModule, find_tensors, read_torch_file
+from gss.tokenizer.published import find_dalle
 
 
 def convert_dalle(folder: Path, output: Path, expected: Mapping[str, str]) -> DalleWeights:
