@@ -11,8 +11,9 @@ from gss.assembly.build import build_autoencoder, build_palette, build_segmenter
 from gss.cli.configuration import to_plain
 from gss.labels import LabelSpace
 from gss.metrics.confusion import ConfusionMatrix, scores
+from gss.objectives.conditioning import pixel_loss
 from gss.objectives.divergence import token_divergence
-from gss.objectives.losses import pixel_loss, reconstruction_loss
+from gss.objectives.losses import reconstruction_loss
 from gss.objectives.targets import TargetEncoder
 from gss.stages.optimisation import Optimisation
 

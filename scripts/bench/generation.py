@@ -17,8 +17,8 @@ from torch import Tensor
 from bench.harness import FULL, Effort, Row, time_in_turn
 from bench.scenes import drawn_scenes, experiment, fitted_autoencoder, label_space
 from gss.assembly.build import build_segmenter
+from gss.objectives.conditioning import pixel_loss
 from gss.objectives.divergence import token_divergence
-from gss.objectives.losses import pixel_loss
 from gss.objectives.targets import TokenTargets
 from gss.pipeline import GENERATIVE_READOUTS, PIXEL_READOUT, GenerativeSegmenter
 

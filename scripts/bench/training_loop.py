@@ -31,9 +31,8 @@ from gss.assembly.build import build_segmenter
 from gss.callbacks.progress import StepProgress
 from gss.cli.configuration import instantiate
 from gss.display.progress import choose_display
-from gss.objectives.conditioning import build_criterion, build_target_encoder
+from gss.objectives.conditioning import build_criterion, build_target_encoder, pixel_loss
 from gss.objectives.divergence import token_divergence
-from gss.objectives.losses import pixel_loss
 from gss.objectives.targets import TargetEncoder
 from gss.pipeline import GenerativeSegmenter
 from gss.runs.training import build_trainer

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gss.objectives.losses import mistake_loss, pixel_loss, reconstruction_loss
+from gss.objectives.conditioning import pixel_loss
+from gss.objectives.losses import mistake_loss, reconstruction_loss
 
 LOGITS = torch.randn(2, 7, 3, 4, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randint(7, (2, 3, 4), generator=torch.Generator().manual_seed(1))

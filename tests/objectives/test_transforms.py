@@ -8,14 +8,8 @@ from gss.maskige.inverse import NearestColour, SoftDistance
 from gss.maskige.learned_inverse import build_inverse
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
-from gss.objectives.transforms import (
-    check_learnable,
-    jitter_colours,
-    learns,
-    reading_loss,
-    reconstructed_maskige,
-    straight_through,
-)
+from gss.objectives.conditioning import reading_loss
+from gss.objectives.transforms import check_learnable, jitter_colours, learns, reconstructed_maskige, straight_through
 from gss.pipeline import MaskigeAutoencoder
 from gss.tokenizer.patches import PatchDictionary
 from gss.tokenizer.vqvae import VQVAE

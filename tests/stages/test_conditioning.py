@@ -17,9 +17,8 @@ from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint, restore_
 from gss.cli.configuration import instantiate
 from gss.evaluate import evaluate
 from gss.networks.token_scores import TokenScores
-from gss.objectives.conditioning import ConditioningLoss
+from gss.objectives.conditioning import ConditioningLoss, label_loss, pixel_loss
 from gss.objectives.divergence import token_divergence
-from gss.objectives.losses import label_loss, pixel_loss
 from gss.objectives.targets import TargetEncoder
 from gss.pipeline import MaskigeAutoencoder
 

@@ -1,22 +1,27 @@
-"""What stage=conditioning minimises: a weighted sum, of which every part has its own log key."""
+"""What stage=conditioning minimises: a weighted sum of losses, each with its own log key.
+
+Each loss is a mean over what is labelled; a batch without labels costs exactly zero.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gss.labels import IGNORE
 from gss.networks.conditioning import ConditioningOutput
 from gss.networks.token_scores import TokenScores
 from gss.objectives.divergence import focal_divergence
-from gss.objectives.losses import label_loss, pixel_loss
 from gss.objectives.targets import TargetEncoder, TokenTargets, build_posterior
-from gss.objectives.transforms import check_inverse_learns, reading_loss
+from gss.objectives.transforms import check_inverse_learns
 from gss.pipeline import MaskigeAutoencoder
 from gss.tokenizer.base import Decoded
 
+FLOOR = 1e-12  # added to class probabilities, of which a decoder may give a class none at all
 WEIGHTS = ("token_weight", "pixel_weight", "label_weight", "inverse_weight", "focal")  # keys of the group stage
 
 
@@ -109,6 +114,86 @@ class ConditioningLoss(nn.Module):
         return autoencoder.decode_scores(prior, self.readout).maskige
 
 
+def pixel_loss(pixel_logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the pixel head over labelled pixels.
+
+    Args:
+        pixel_logits: (B, K, H, W) float.
+        labels: (B, H, W) int64 in [0, K) or 255.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
+
+    Returns:
+        Scalar float32; 0 where no pixel is labelled.
+    """
+    rows = pixel_logits.movedim(1, -1).flatten(0, -2).float()  # one position a row: twice as fast where K is large
+    total = nn.functional.cross_entropy(rows, labels.flatten(), class_weights, ignore_index=IGNORE, reduction="sum")
+    return total / (labels != IGNORE).sum().clamp(min=1)
+
+
+def label_loss(
+    autoencoder: MaskigeAutoencoder, expected: Decoded, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of labels under the class probabilities that an expected decoding shows.
+
+    The divergence counts every wrong token alike, even one that shows the same but for a pixel; this loss counts wrong
+    pixels. Its gradient reaches the token scores through the decoder, and through X^-1 where that is asked, none of
+    which learns by it.
+
+    It costs a decoding of the whole maskige, forward and back, with all maps that its gradient needs kept. With a patch
+    dictionary, whose decoding is cheap, it made a step of experiment=camvid_cpu 1.6 times as long on one core. A
+    convolutional decoder works at full size: the last maps of tokenizer=dalle have 256 channels, and each of them takes
+    2.4 GB in float32 for an image of 768x768 with maskige.scale=2.
+
+    Args:
+        autoencoder: frozen, or with an inverse that learns by another loss.
+        expected: what `autoencoder.decode_scores(prior, "expected")` gave, with its graph.
+        labels: (B, H, W) int64 in [0, K) or 255.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
+
+    Returns:
+        Scalar float32; 0 where no pixel is labelled.
+    """
+    with _only_asked(autoencoder.inverse):
+        class_probs = autoencoder.read(expected, (labels.shape[-2], labels.shape[-1])).class_probs()
+    return pixel_loss((class_probs.float() + FLOOR).log(), labels, class_weights)
+
+
+def check_passes_gradients(autoencoder: MaskigeAutoencoder) -> None:
+    """Refuses an autoencoder through which labels have no say in token scores, by decoding a few cells.
+
+    Raises:
+        ValueError: naming the key to change.
+    """
+    table = autoencoder.tokenizer.code_table
+    weight = table.new_zeros(len(table), 1).requires_grad_()
+    prior = TokenScores(table.new_ones(1, 3, 3, 1), weight, table.new_zeros(len(table)))
+    with torch.enable_grad():
+        class_probs = autoencoder.read(autoencoder.decode_scores(prior, "expected")).class_probs()
+    if not class_probs.requires_grad:
+        raise ValueError(
+            "stage.label_weight needs a decoding that passes gradients on, and here maskige.inverse reads colours that "
+            "pass none: set maskige.inverse.name=soft_distance or maskige.native_probs=true, or stage.label_weight=0"
+        )
+
+
+def reading_loss(
+    autoencoder: MaskigeAutoencoder, maskige: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of X^-1 over labelled pixels, at the maskige's resolution.
+
+    Args:
+        autoencoder: whose inverse reads.
+        maskige: (B, 3, H', W') float32, decoded, of whole cells.
+        labels: (B, H, W) int64 in [0, K) or 255.
+        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
+
+    Returns:
+        Scalar float32; 0 where no pixel is labelled.
+    """
+    scores = autoencoder.inverse.class_scores(maskige, autoencoder.transform.colours)
+    return pixel_loss(scores, autoencoder.render(labels), class_weights)
+
+
 def build_criterion(
     config: Mapping[str, Any],
     autoencoder: MaskigeAutoencoder | None,
@@ -161,3 +246,18 @@ def asked_codes(config: Mapping[str, Any], autoencoder: MaskigeAutoencoder | Non
     stage = config["stage"]
     asked = stage["class_balance"] or stage["posterior"]["name"] == "smoothed"
     return autoencoder.code_class_probs() if asked and autoencoder is not None else None
+
+
+@contextmanager
+def _only_asked(inverse: nn.Module) -> Iterator[None]:
+    """Keeps weights and running statistics as they are, while gradients pass through to what is read."""
+    learning, training = [weight for weight in inverse.parameters() if weight.requires_grad], inverse.training
+    inverse.eval()
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        inverse.train(training)
+        for weight in learning:
+            weight.requires_grad_(True)

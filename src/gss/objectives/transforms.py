@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gss.objectives.losses import pixel_loss
 from gss.pipeline import MaskigeAutoencoder
 
 
@@ -115,21 +114,3 @@ def jitter_colours(maskige: Tensor, reach: float) -> Tensor:
         return maskige
     sides = torch.rand_like(maskige) * 2 - 1
     return maskige + sides * (reach / 3**0.5)  # a cube inside the ball
-
-
-def reading_loss(
-    autoencoder: MaskigeAutoencoder, maskige: Tensor, labels: Tensor, class_weights: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy of X^-1 over labelled pixels, at the maskige's resolution.
-
-    Args:
-        autoencoder: whose inverse reads.
-        maskige: (B, 3, H', W') float32, decoded, of whole cells.
-        labels: (B, H, W) int64 in [0, K) or 255.
-        class_weights: (K,) float32, what a pixel of each class counts; None: all the same.
-
-    Returns:
-        Scalar float32; 0 where no pixel is labelled.
-    """
-    scores = autoencoder.inverse.class_scores(maskige, autoencoder.transform.colours)
-    return pixel_loss(scores, autoencoder.render(labels), class_weights)

@@ -16,8 +16,7 @@ from gss.inference.sizes import resized
 from gss.labels import LabelSpace
 from gss.metrics.scoreboard import ReadoutTally, Scoreboard, Tally
 from gss.networks.conditioning import ConditioningOutput
-from gss.objectives.conditioning import ConditioningLoss
-from gss.objectives.losses import check_passes_gradients
+from gss.objectives.conditioning import ConditioningLoss, check_passes_gradients
 from gss.objectives.targets import TargetEncoder, TokenTargets
 from gss.pipeline import PIXEL_READOUT, GenerativeSegmenter
 from gss.stages.base import Batch, Stage

@@ -11,66 +11,14 @@ from torch import Tensor, nn
 from gss.metrics.boundaries import CROSS, touches_another
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.networks.token_scores import TokenScores
-from gss.objectives.losses import mistake_loss, pixel_loss, reconstruction_loss
-from gss.objectives.transforms import jitter_colours, reading_loss, reconstructed_maskige
+from gss.objectives.conditioning import pixel_loss, reading_loss
+from gss.objectives.losses import mistake_loss, reconstruction_loss
+from gss.objectives.transforms import jitter_colours, reconstructed_maskige
 from gss.pipeline import Generation, MaskigeAutoencoder
 from gss.stages.base import Batch
 
-# FOLDED Windows cut from label maps where classes meet: inside an area of one class a tokenizer has little to learn.
-
-POSITIONS = 8  # a window moves in steps of an eighth of its side
-EVENLY = 1 / 6  # share of the windows that lie anywhere
-
-
-@dataclass(frozen=True)
-class BoundaryCrops:
-    """Draws windows in proportion to the class boundaries in them, a sixth of them anywhere.
-
-    Args:
-        number: of windows per step.
-        side: in pixels.
-
-    Raises:
-        ValueError: if either is not positive.
-    """
-
-    number: int
-    side: int
-
-    def __post_init__(self) -> None:
-        if self.number < 1 or self.side < 1:
-            raise ValueError(f"stage.windows needs a number and a side of at least 1, got {self.number}, {self.side}")
-
-    def __call__(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Windows of a batch.
-
-        Args:
-            labels: (B, H, W) int64 in [0, K) or 255.
-            generator: draws them, on the CPU.
-
-        Returns:
-            labels (number, side, side) int64 in [0, K) or 255.
-
-        Raises:
-            ValueError: if a window does not fit into the label maps.
-        """
-        if self.side > min(labels.shape[-2:]):
-            raise ValueError(
-                f"stage.windows.side={self.side} is larger than label maps of {labels.shape[-2]}x{labels.shape[-1]}: "
-                "choose a smaller side, or a larger data.size"
-            )
-        step = max(self.side // POSITIONS, 1)
-        density = nn.functional.avg_pool2d(touches_another(labels, CROSS).float()[:, None], self.side, step)[:, 0].cpu()
-        pull = density.flatten() / density.sum().clamp(min=torch.finfo(density.dtype).tiny)
-        pull = (1 - EVENLY) * pull + EVENLY / pull.numel()
-        drawn = torch.multinomial(pull, self.number, replacement=True, generator=generator)
-        places = zip(*(index.tolist() for index in torch.unravel_index(drawn, density.shape)), strict=True)
-        return torch.stack(
-            [
-                labels[picture, row * step : row * step + self.side, column * step : column * step + self.side]
-                for picture, row, column in places
-            ]
-        )
+POSITIONS = 8  # a crop moves in steps of an eighth of its side
+EVENLY = 1 / 6  # share of the crops that lie anywhere
 
 
 class Phase(nn.Module, ABC):
@@ -108,7 +56,7 @@ class TokenizerPhase(Phase):
         commitment_weight: of the quantizer's own loss beside the reconstruction.
         cross_entropy_weight: beside the expected cost of mistakes, of a tokenizer that is trained on labels.
         class_weights: (K,) float32, what a pixel of each class counts in a mistake; None: all the same.
-        windows: draws what a step sees from the labels of the batch; None: all of them.
+        crops: cuts what a step sees from the labels of the batch; None: all of them.
     """
 
     name, steps_key = "tokenizer", "max_steps"
@@ -119,12 +67,12 @@ class TokenizerPhase(Phase):
         commitment_weight: float = 0.25,
         cross_entropy_weight: float = 0.3,
         class_weights: Tensor | None = None,
-        windows: BoundaryCrops | None = None,
+        crops: BoundaryCrops | None = None,
     ) -> None:
         super().__init__()
         self.commitment_weight, self.cross_entropy_weight = commitment_weight, cross_entropy_weight
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.windows = windows
+        self.crops = crops
 
     def trained(self, autoencoder: MaskigeAutoencoder) -> list[nn.Module]:
         """Nothing to free: a tokenizer says itself which of its weights learn."""
@@ -137,8 +85,8 @@ class TokenizerPhase(Phase):
     def losses(self, autoencoder: MaskigeAutoencoder, batch: Batch, number: int) -> dict[str, Tensor]:
         """What reconstructing labels (B, H, W) loses, plus the commitment."""
         labels = batch["labels"]
-        if self.windows is not None:  # drawn by number, so that a resumed run sees the same ones
-            labels = self.windows(labels, torch.Generator().manual_seed(number))
+        if self.crops is not None:  # sampled by number, so that a resumed run sees the same ones
+            labels = self.crops(labels, torch.Generator().manual_seed(number))
         maskige = autoencoder.paint(labels)
         result = autoencoder.tokenizer.reconstruct(maskige)
         if result.class_scores is None:
@@ -236,3 +184,56 @@ class PredictionsPhase(TransformsPhase):
         output: ConditioningOutput = self.network(batch["image"])
         assert output.prior is not None
         return output.prior
+
+
+@dataclass(frozen=True)
+class BoundaryCrops:
+    """Cuts training crops out of label maps, where classes meet: inside one class a tokenizer has little to learn.
+
+    Crops are sampled in proportion to the class boundaries in them, a sixth of them anywhere.
+
+    Args:
+        number: of crops per step.
+        side: in pixels.
+
+    Raises:
+        ValueError: if either is not positive.
+    """
+
+    number: int
+    side: int
+
+    def __post_init__(self) -> None:
+        if self.number < 1 or self.side < 1:
+            raise ValueError(f"stage.windows needs a number and a side of at least 1, got {self.number}, {self.side}")
+
+    def __call__(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Crops of a batch.
+
+        Args:
+            labels: (B, H, W) int64 in [0, K) or 255.
+            generator: samples them, on the CPU.
+
+        Returns:
+            labels (number, side, side) int64 in [0, K) or 255.
+
+        Raises:
+            ValueError: if a crop does not fit into the label maps.
+        """
+        if self.side > min(labels.shape[-2:]):
+            raise ValueError(
+                f"stage.windows.side={self.side} is larger than label maps of {labels.shape[-2]}x{labels.shape[-1]}: "
+                "choose a smaller side, or a larger data.size"
+            )
+        step = max(self.side // POSITIONS, 1)
+        density = nn.functional.avg_pool2d(touches_another(labels, CROSS).float()[:, None], self.side, step)[:, 0].cpu()
+        pull = density.flatten() / density.sum().clamp(min=torch.finfo(density.dtype).tiny)
+        pull = (1 - EVENLY) * pull + EVENLY / pull.numel()
+        sampled = torch.multinomial(pull, self.number, replacement=True, generator=generator)
+        places = zip(*(index.tolist() for index in torch.unravel_index(sampled, density.shape)), strict=True)
+        return torch.stack(
+            [
+                labels[picture, row * step : row * step + self.side, column * step : column * step + self.side]
+                for picture, row, column in places
+            ]
+        )

@@ -25,44 +25,6 @@ from gss.stages.base import Batch, Stage
 from gss.stages.optimisation import Optimisation
 from gss.stages.phases import Phase
 
-# FOLDED What a training costs: seconds by the wall clock, and the parameters that an optimiser moved.
-
-
-class TrainingCost:
-    """Adds up over the fits of a run: the dictionary of a tokenizer, its training, whatever is trained after it."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._timing = False
-        self._sizes: dict[int, int] = {}
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Adds the seconds that the block takes, once where one block lies within another."""
-        outermost, start = not self._timing, time.perf_counter()
-        self._timing = True
-        try:
-            yield
-        finally:
-            if outermost:
-                self._timing = False
-                self.seconds += time.perf_counter() - start
-
-    def count(self, optimizers: Iterable[Optimizer]) -> None:
-        """Adds the parameters of these optimisers, each one once; codes that follow moving averages are none."""
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                self._sizes |= {id(parameter): parameter.numel() for parameter in group["params"]}
-
-    @property
-    def trained_parameters(self) -> int:
-        """Numbers that were trained by gradient."""
-        return sum(self._sizes.values())
-
-    def figures(self) -> dict[str, float]:
-        """`trained_parameters` (a whole number) and `seconds`, as a run's result gives them."""
-        return {"trained_parameters": self.trained_parameters, "seconds": self.seconds}
-
 
 class PriorStage(Stage):
     """Trains what its phase says, and measures the ceiling that it allows.
@@ -245,3 +207,42 @@ class PriorStage(Stage):
         description = {**self.record["prior"], "data_settings": self.record["config"]["data"]}
         ceiling, boundary_f3 = (figures[f"val/{name}"] for name in ("ceiling", "boundary_f3"))
         return PriorArtefact(description, ceiling, self.autoencoder.state_dict(), boundary_f3)
+
+
+class TrainingCost:
+    """Seconds by the wall clock and parameters that an optimiser moved, over all fits of a run.
+
+    That is the dictionary of a tokenizer, its training, and whatever is trained after it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._timing = False
+        self._sizes: dict[int, int] = {}
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Adds the seconds that the block takes, once where one block lies within another."""
+        outermost, start = not self._timing, time.perf_counter()
+        self._timing = True
+        try:
+            yield
+        finally:
+            if outermost:
+                self._timing = False
+                self.seconds += time.perf_counter() - start
+
+    def count(self, optimizers: Iterable[Optimizer]) -> None:
+        """Adds the parameters of these optimisers, each one once; codes that follow moving averages are none."""
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                self._sizes |= {id(parameter): parameter.numel() for parameter in group["params"]}
+
+    @property
+    def trained_parameters(self) -> int:
+        """Numbers that were trained by gradient."""
+        return sum(self._sizes.values())
+
+    def figures(self) -> dict[str, float]:
+        """`trained_parameters` (a whole number) and `seconds`, as a run's result gives them."""
+        return {"trained_parameters": self.trained_parameters, "seconds": self.seconds}

@@ -11,7 +11,7 @@ from gss.maskige.learned_inverse import build_inverse
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.token_scores import TokenScores
-from gss.objectives.losses import check_passes_gradients, label_loss
+from gss.objectives.conditioning import check_passes_gradients, label_loss
 from gss.pipeline import MaskigeAutoencoder
 from gss.tokenizer.patches import PatchDictionary
 from gss.tokenizer.patches_context import ContextDictionary
