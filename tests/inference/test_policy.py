@@ -7,12 +7,12 @@ from dataclasses import fields
 import pytest
 import torch
 import yaml
-from segment_stubs import by_place, drawn, pixelwise
 from torch.nn.functional import interpolate
 
 from gss.cli.configuration import config_dir
 from gss.inference import Inference, build_inference
 from gss.inference.sizes import resized
+from segment_stubs import by_place, drawn, pixelwise
 
 TRAINED, STRIDE = (32, 48), 8
 POLICIES = {

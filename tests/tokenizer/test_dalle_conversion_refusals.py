@@ -13,7 +13,7 @@ import zipfile
 import pytest
 import torch
 
-from gss.tokenizer.dalle_conversion import load_inert, read_module
+from gss.tokenizer.dalle_conversion import load_inert
 from published_dvae import Sizes, build, save_module
 
 ENCODER = "dall_e.encoder.Encoder"

@@ -1,7 +1,7 @@
 """X and its exact inverse: labels painted with the palette, and read back by nearest colour.
 
-Below the transform: pictures on a grid of token cells, rendered larger than the image, padded to whole cells, and brought
-back.
+Around it, what puts pictures on a grid of token cells: rendered larger than the image, padded to whole cells, and
+brought back.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from gss.display.colours import colour_labels
 from gss.labels import IGNORE, LabelSpace
 from gss.metrics.label_statistics import ClassStatistics, class_statistics, distances
 from gss.runs.label_generator import LabelGenerator, SamplingSettings
-from gss.token_model.sampling import permuted_across_grids, shuffled_within
+from gss.token_model.sampling import permuted_across_grids, permuted_within_grids
 
 # FOLDED Label maps as files: PNGs of train ids with a picture of each in display colours, and label maps read for a prior.
 
@@ -133,7 +133,7 @@ def compared(prior: LabelGenerator, drawn: Tensor, real: Tensor, generator: torc
         "real, through tokens": prior.labels(tokens),
         "drawn": drawn,
         "control: dealt among maps": prior.labels(permuted_across_grids(tokens, generator)),
-        "control: shuffled in each map": prior.labels(shuffled_within(tokens, generator)),
+        "control: shuffled in each map": prior.labels(permuted_within_grids(tokens, generator)),
     }
 
 

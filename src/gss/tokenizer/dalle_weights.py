@@ -1,7 +1,8 @@
 """The dVAE's weights as `python -m gss.convert dalle` writes them: one safetensors file that executes nothing.
 
-Format `gss-dalle/1`: tensors named as in `gss.tokenizer.dalle_network`, under `encoder.` and `decoder.`; the header's metadata
-holds one JSON text under `gss` with the layout, the SHA-256 of the two files it was made from, and one of the tensors.
+Format `gss-dalle/1`: tensors named as in `gss.tokenizer.dalle_network`, under `encoder.` and `decoder.`; the header's
+metadata holds one JSON text under `gss` with the layout, the SHA-256 of the two files it was made from, and that of the
+tensors.
 """
 
 from __future__ import annotations
@@ -16,27 +17,7 @@ from torch import Tensor
 from gss.tensor_file import read_tensors, tensor_bytes
 from gss.tokenizer.dalle_network import DVAELayout
 
-# FOLDED Where published weights are found; light, so that a missing file is said before torch is imported.
-
-DALLE_PARTS = ("encoder", "decoder")
 DALLE_PLACE = "https://cdn.openai.com/dall-e/ (the links of github.com/openai/DALL-E)"
-
-
-def find_dalle(folder: Path) -> dict[str, Path]:
-    """OpenAI's two files, encoder.pkl and decoder.pkl, by part.
-
-    Raises:
-        ValueError: naming those that are not in the folder.
-    """
-    files = {part: folder / f"{part}.pkl" for part in DALLE_PARTS}
-    missing = [path.name for path in files.values() if not path.is_file()]
-    if missing:
-        raise ValueError(
-            f"there is no {' and no '.join(missing)} in {folder}: fetch what is missing from {DALLE_PLACE}"
-        )
-    return files
-
-
 FORMAT = "gss-dalle/1"
 HOW_TO_GET = (
     f"tokenizer=dalle needs OpenAI's dVAE: put encoder.pkl and decoder.pkl from {DALLE_PLACE} into one FOLDER, run "
@@ -110,6 +91,21 @@ class DalleWeights:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.contiguous().flatten().numpy().data)
         return digest.hexdigest()
+
+
+def find_dalle(folder: Path) -> dict[str, Path]:
+    """OpenAI's two files, encoder.pkl and decoder.pkl, by part.
+
+    Raises:
+        ValueError: naming those that are not in the folder.
+    """
+    files = {part: folder / f"{part}.pkl" for part in ("encoder", "decoder")}
+    missing = [path.name for path in files.values() if not path.is_file()]
+    if missing:
+        raise ValueError(
+            f"there is no {' and no '.join(missing)} in {folder}: fetch what is missing from {DALLE_PLACE}"
+        )
+    return files
 
 
 def check_sources(found: Mapping[str, str], expected: Mapping[str, str], key: str) -> None:
