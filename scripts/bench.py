@@ -24,7 +24,6 @@ from rich.table import Table
 from bench.harness import FULL, MARGIN, QUICK, Effort, Row, fixed_threads
 
 GROUPS = (
-    "nearest_colour",
     "dvae_decoding",
     "label_tokens",
     "confusion_matrix",

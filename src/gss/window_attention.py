@@ -7,7 +7,7 @@ from torch import nn
 
 
 def swin_block(channels: int, num_heads: int, window_size: int, index: int) -> nn.Module:
-    """timm's Swin block for any grid size: (B, h, w, channels) to the same, windows shifted where `index` is odd."""
+    """timm's Swin block for any grid size: (B, h, w, channels) to the same, shifted where `index` is odd."""
     return SwinTransformerBlock(
         channels,
         input_resolution=(window_size, window_size),

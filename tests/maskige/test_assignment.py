@@ -97,7 +97,7 @@ def test_each_swap_is_counted_exactly():
     random = np.random.default_rng(0)
     weights, costs = (np.triu(random.integers(0, 50, (9, 9)), 1).astype(float) for _ in range(2))
     weights, costs = weights + weights.T, costs + costs.T
-    order = assignment._descend(weights, costs, np.arange(9))
+    order = assignment.descend(weights, costs, np.arange(9))
 
     def counted(order):
         return (weights * costs[np.ix_(order, order)]).sum()

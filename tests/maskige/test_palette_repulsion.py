@@ -55,8 +55,8 @@ def test_a_seed_gives_the_same_colours_every_time():
 def test_the_last_bits_of_the_arithmetic_do_not_matter(num_colours):
     """Products and sums of 64 instead of 53 bits stand for a processor that rounds otherwise."""
     start = np.random.default_rng(0).uniform(0, 255, (2, num_colours, 3))
-    double = palette._repel(start.copy(), np.random.RandomState(0))
-    longer = palette._repel(start.astype(np.longdouble), np.random.RandomState(0))
+    double = palette.repel(start.copy(), np.random.RandomState(0))
+    longer = palette.repel(start.astype(np.longdouble), np.random.RandomState(0))
     np.testing.assert_array_equal(longer.astype(np.float64), double)
 
 
@@ -64,7 +64,7 @@ def test_the_last_bits_of_the_arithmetic_do_not_matter(num_colours):
 def test_settling_never_lowers_the_closest_distance(seed):
     points = np.random.default_rng(seed).integers(0, 256, (30, 3))
     points[0] = 0
-    settled = palette._settle(points)
+    settled = palette.settle(points)
     assert closest_pair(settled) > closest_pair(points)
     assert settled[0].tolist() == [0, 0, 0]
     assert ((settled >= 0) & (settled <= 255)).all()

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from gss.labels import LabelSpace
-from gss.maskige.palette import PALETTES, Palette, max_distance_palette
+from gss.maskige.palette import PALETTES, Palette, max_distance_palette, random_palette
 from gss.maskige.transform import MaskigeTransform
 
 
@@ -31,6 +31,45 @@ def test_labels_survive_painting_exactly_ignored_pixels_included(name, num_class
     assert painted.shape == (2, 3, 24, 32)
     assert painted.dtype == torch.float32
     assert transform.unpaint(painted).equal(labels)
+
+
+def broadcast_argmin(maskige, colours):
+    """The published form, all differences at once, in whole numbers; and whether one colour is clearly nearest."""
+    pixels = (maskige.double() * 255).round().clamp(0, 255)
+    whole = (colours.double() * 255).round()
+    distances = (pixels[:, None] - whole[None, :, :, None, None]).square().sum(2)
+    nearest = distances.topk(min(2, len(colours)), dim=1, largest=False).values
+    return distances.argmin(1), nearest[:, 0] < nearest[:, -1]
+
+
+@pytest.mark.parametrize(
+    ("choose", "num_colours"),
+    [(max_distance_palette, 2), (max_distance_palette, 19), (max_distance_palette, 150), (random_palette, 300)],
+)
+def test_labels_are_read_as_the_argmin_of_the_broadcast_form(choose, num_colours):
+    palette = choose(num_colours)
+    generator = torch.Generator().manual_seed(0)
+    painted = palette.colours[torch.randint(num_colours, (2, 40, 40), generator=generator)].movedim(-1, 1)
+    noisy = painted + 0.3 * torch.randn(painted.shape, generator=generator)  # leaves [0, 1] too
+    expected, clear = broadcast_argmin(noisy, palette.colours)
+    found = MaskigeTransform(palette).unpaint(noisy, with_ignore=False)
+    assert found.dtype == torch.int64
+    assert clear.float().mean() > 0.9
+    assert found[clear].equal(expected[clear])
+
+
+def test_every_part_of_the_colour_cube_is_answered():
+    palette = max_distance_palette(40)
+    anywhere = torch.rand(1, 3, 350, 350, generator=torch.Generator().manual_seed(1))  # more than are read at once
+    expected, clear = broadcast_argmin(anywhere, palette.colours)
+    assert MaskigeTransform(palette).unpaint(anywhere, with_ignore=False)[clear].equal(expected[clear])
+
+
+def test_of_equally_near_colours_the_first_is_taken():
+    colours = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    reddish = torch.tensor([0.8, 0.1, 0.1])[None, :, None, None]
+    transform = MaskigeTransform(Palette(colours, torch.ones(3)))
+    assert transform.unpaint(reddish).tolist() == [[[1]]]
 
 
 def test_labels_survive_an_8_bit_png():

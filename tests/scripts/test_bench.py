@@ -15,16 +15,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import gpu_bench
-from bench import confusion_matrix, dvae_decoding, feeding, head_step, inference_windows, label_tokens, nearest_colour
+from bench import confusion_matrix, dvae_decoding, feeding, head_step, inference_windows, label_tokens
 from bench.harness import QUICK, Effort, Row, fixed_threads, peak_memory, time_in_turn
 from gss.tokenizer.dalle import DalleDVAE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench.py"
 ROWS = {  # name -> bar: the smallest ratio of costs, other / ours
-    "nearest_colour_19": 20.0,
-    "nearest_colour_19_memory": 10.0,
-    "nearest_colour_150": 20.0,
-    "nearest_colour_150_memory": 50.0,
     "dvae_first_layer_memory": 4.0,
     "dvae_decoding_memory": 4.0,
     "tokens_patches_1": 50.0,
@@ -103,27 +99,6 @@ def test_threads_are_put_back_also_after_an_error() -> None:
     with pytest.raises(KeyError):
         fail()
     assert torch.get_num_threads() == before
-
-
-def test_ties_and_the_broadcast_form_agree_with_distances_by_numpy() -> None:
-    colours = torch.tensor([[0, 0, 0], [20, 0, 0], [0, 0, 10], [0, 0, 90]]) / 255
-    levels = torch.tensor([0.0, 5.0, 10.0, 20.0, 50.0, 51.0]) / 255
-    maskige = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 12, 18)
-    pixels = np.rint(255 * maskige.numpy()).astype(int)
-    palette = np.rint(255 * colours.numpy()).astype(int)
-    distance = ((pixels[:, None] - palette[None, :, :, None, None]) ** 2).sum(2)
-    ties = np.sort(distance, axis=1)[:, 0] == np.sort(distance, axis=1)[:, 1]
-    assert ties.any()
-    assert (nearest_colour.tied(maskige, colours).numpy() == ties).all()
-    found = nearest_colour.broadcast(maskige, colours).numpy()
-    assert (found == distance.argmin(1))[~ties].all()
-
-
-def test_a_wrong_nearest_colour_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest_colour, "SIZE", (64, 64))
-    monkeypatch.setattr(nearest_colour, "NearestColourTable", lambda colours: lambda maskige: torch.zeros(1, 64, 64))
-    with pytest.raises(AssertionError, match="labels differ away from ties, K=19"):
-        nearest_colour.measure(QUICK)
 
 
 def test_a_wrong_decoding_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,8 +234,8 @@ def test_a_group_that_fails_takes_no_measured_row_with_it(
     command: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     modules = {
-        "bench.nearest_colour": SimpleNamespace(measure=lambda effort: [row(ours=(2.0,), other=(9.0,), bar=5.0)]),
-        "bench.dvae_decoding": SimpleNamespace(measure=lambda effort: pytest.fail("cannot be measured")),
+        "bench.dvae_decoding": SimpleNamespace(measure=lambda effort: [row(ours=(2.0,), other=(9.0,), bar=5.0)]),
+        "bench.label_tokens": SimpleNamespace(measure=lambda effort: pytest.fail("cannot be measured")),
     }
     monkeypatch.setattr(command, "import_module", modules.__getitem__)
     with pytest.raises(pytest.fail.Exception, match="cannot be measured"):
@@ -273,8 +248,8 @@ def test_an_unknown_row_is_answered_with_the_known_ones(
     command: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        command.main(["--only", "nearest"])
-    assert "nearest_colour" in capsys.readouterr().err
+        command.main(["--only", "decoding"])
+    assert "dvae_decoding" in capsys.readouterr().err
 
 
 def test_a_recipe_s_speed_is_measured_for_every_way(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gss.token_model.masked import MaskedTokenTransformer, random_masks, share_masked
-from gss.token_model.sampling import fill_in, permuted_across_grids, shuffled_within
+from gss.token_model.sampling import fill_in, permuted_across_grids, permuted_within_grids
 
 GRID = (4, 6)
 
@@ -55,8 +55,8 @@ def trained():
 
 
 def test_a_learned_distribution_is_drawn_from(trained):
-    drawn = fill_in(trained, unknown(60, trained), generator(), steps=12, randomness=1.0)
-    valid = (drawn[:, None] == checkerboards(2)).flatten(2).all(2)  # by chance twice in 5^12
+    sampled = fill_in(trained, unknown(60, trained), generator(), steps=12, randomness=1.0)
+    valid = (sampled[:, None] == checkerboards(2)).flatten(2).all(2)  # by chance twice in 5^12
     assert valid.any(1).float().mean() > 0.4
     assert valid.any(0).all()  # both occur
 
@@ -64,17 +64,17 @@ def test_a_learned_distribution_is_drawn_from(trained):
 def test_one_token_decides_all_others(trained):
     tokens = unknown(2, trained)
     tokens[0, 2, 3], tokens[1, 2, 3] = 1, 0  # the corner opposite to the one that they are named by
-    drawn = fill_in(trained, tokens, generator(), steps=6, randomness=1.0)
-    assert (drawn == checkerboards(2)).float().mean() > 0.9
+    sampled = fill_in(trained, tokens, generator(), steps=6, randomness=1.0)
+    assert (sampled == checkerboards(2)).float().mean() > 0.9
 
 
 def test_known_tokens_stay_and_the_others_are_all_drawn(model):
     tokens = torch.randint(5, (6, *GRID), generator=generator())
     masked = torch.rand(tokens.shape, generator=generator()) < torch.linspace(0, 1, 6)[:, None, None]
     for steps in (1, 2, 7, 40):
-        drawn = fill_in(model, tokens.masked_fill(masked, model.mask_token), generator(), steps=steps)
-        assert drawn[~masked].equal(tokens[~masked])
-        assert drawn.max() < 5
+        sampled = fill_in(model, tokens.masked_fill(masked, model.mask_token), generator(), steps=steps)
+        assert sampled[~masked].equal(tokens[~masked])
+        assert sampled.max() < 5
 
 
 def test_the_given_grids_are_not_written_to(model):
@@ -113,9 +113,9 @@ def test_the_cosine_schedule_is_followed():
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_temperature_sharpens_or_flattens(temperature):
     probs = np.array([0.7, 0.2, 0.1])
-    drawn = fill_in(Watched(torch.tensor(probs)), torch.full((100, *GRID), 3), generator(), 1, temperature)
+    sampled = fill_in(Watched(torch.tensor(probs)), torch.full((100, *GRID), 3), generator(), 1, temperature)
     expected = probs ** (1 / temperature) / (probs ** (1 / temperature)).sum()
-    shares = np.bincount(drawn.flatten().numpy(), minlength=3) / drawn.numel()
+    shares = np.bincount(sampled.flatten().numpy(), minlength=3) / sampled.numel()
     np.testing.assert_allclose(shares, expected, atol=0.03)  # 2400 draws: three standard deviations
 
 
@@ -131,7 +131,7 @@ def test_the_surest_are_settled_first_without_randomness():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps=0: drawing takes at least 1 step"),
+        ({"steps": 0}, "steps=0: sampling takes at least 1 step"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
         ({"temperature": math.nan}, "temperature=nan must be above 0"),
         ({"randomness": -1.0}, "randomness=-1.0 must be at least 0"),
@@ -160,7 +160,7 @@ def test_the_schedule_runs_from_everything_to_nothing():
 
 def test_controls_keep_what_they_should():
     tokens = torch.randint(50, (9, *GRID), generator=generator())
-    within, across = shuffled_within(tokens, generator()), permuted_across_grids(tokens, generator())
+    within, across = permuted_within_grids(tokens, generator()), permuted_across_grids(tokens, generator())
     assert not within.equal(tokens)
     assert not across.equal(tokens)
     assert within.flatten(1).sort(1).values.equal(tokens.flatten(1).sort(1).values)

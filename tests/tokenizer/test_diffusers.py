@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers_networks import NAMES, tokenizer_of
 
+from diffusers_networks import NAMES, tokenizer_of
 from gss.maskige.inverse import SoftDistance
 from gss.objectives.losses import reconstruction_loss
 from gss.pipeline import MaskigeAutoencoder
@@ -60,7 +60,7 @@ def test_the_gradient_reaches_every_weight(name, maskige):
 def test_a_colour_beyond_the_range_still_feels_its_way_back(name):
     tokenizer = tokenizer_of(name)
     tokenizer.network.decoder.conv_out.bias.data.fill_(-5)  # darker than black everywhere
-    latent = torch.randn(1, tokenizer.codebook.shape[1], 4, 4)
+    latent = torch.randn(1, tokenizer.code_table.shape[1], 4, 4)
     decoded = tokenizer.decode_latent(latent)
     assert decoded.max() == 0
     reconstruction_loss(decoded, torch.ones_like(decoded)).backward()
@@ -143,7 +143,7 @@ def test_levels_reach_three_standard_deviations_and_the_nearest_is_taken():
     grid = torch.cartesian_prod(torch.tensor([-5.0, -1, 3, 7]), torch.tensor([-5.0, 1, 7]))
     latent = torch.stack([values, values.flip(0)], 1)
     tokens = tokenizer.quantizer.encode(((latent - tokenizer.centre) / tokenizer.spread).T[None, :, :, None])
-    found = tokenizer.codebook[tokens[0, :, 0]] * tokenizer.spread + tokenizer.centre
+    found = tokenizer.code_table[tokens[0, :, 0]] * tokenizer.spread + tokenizer.centre
     torch.testing.assert_close(found, grid[torch.cdist(latent, grid).argmin(1)])
 
 

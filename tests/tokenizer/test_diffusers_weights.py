@@ -135,7 +135,7 @@ def test_rounding_costs_at_most_half_a_step(tmp_path, maskige):
     for levels in ([4, 3], [16, 15]):
         tokenizer = tokenizer_of("kl", vocab_size=math.prod(levels), levels=levels, weights=str(tmp_path)).eval()
         tokenizer.load_weights()
-        error = tokenizer.codebook[tokenizer.encode(maskige)].movedim(-1, 1) * 3 - mean
+        error = tokenizer.code_table[tokenizer.encode(maskige)].movedim(-1, 1) * 3 - mean
         for channel, number in enumerate(levels):
             step = 6 / (number - 1)
             assert error[:, channel].abs().max() <= step / 2 + 1e-5

@@ -199,7 +199,7 @@ def test_levels_follow_from_the_vocabulary_size(vocab_size, levels):
 
 def test_chosen_levels_are_kept():
     assert fsq_levels(17, [17]) == (17,)
-    assert VQVAE(vocab_size=64, hidden=8, quantizer="fsq", levels=[4, 4, 4]).codebook.shape == (64, 3)
+    assert VQVAE(vocab_size=64, hidden=8, quantizer="fsq", levels=[4, 4, 4]).code_table.shape == (64, 3)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_training_and_encoding_agree_on_the_tokens(trained, maskige):
 def test_tokens_are_the_nearest_codes(trained, maskige):
     vqvae, _ = trained
     latent = vqvae.encoder(maskige * 2 - 1).movedim(1, -1).flatten(0, 2)
-    distances = torch.cdist(latent.double(), vqvae.codebook.double())
+    distances = torch.cdist(latent.double(), vqvae.code_table.double())
     assert vqvae.encode(maskige).flatten().equal(distances.argmin(1))
 
 

@@ -1,8 +1,8 @@
-"""Which class gets which colour: classes that touch get colours far apart with no third class's colour between them.
+"""Which class gets which colour: classes that touch get colours far apart with no other class's colour between them.
 
-Where two classes meet, a decoded maskige mixes their colours. If a third class's colour lies near the mixtures, a line
-of that class appears along the boundary. What a pair of colours costs depends on the palette alone and how often two
-classes meet on the labels alone, so the best assignment solves a quadratic assignment problem:
+Where two classes meet, a decoded maskige mixes their colours. If another class's colour lies near the mixtures, a line
+of that phantom class appears along the boundary. What a pair of colours costs depends on the palette alone, and how
+often two classes meet on the labels alone, so the best assignment solves a quadratic assignment problem:
 minimise sum_ij touching_ij cost(colour_i, colour_j).
 """
 
@@ -66,8 +66,8 @@ def pair_costs(colours: Tensor, temperature: float) -> Tensor:
     for row, colour in enumerate(points):
         mixtures = colour * (1 - shares) + points[:, None] * shares  # (K, MIXTURES, 3)
         probs = (-(mixtures[:, :, None] - points).square().sum(3) / temperature).softmax(2)
-        third = 1 - probs[:, :, row] - probs[others, :, others]
-        costs[row] = third.mean(1).clamp(min=0)
+        phantom = 1 - probs[:, :, row] - probs[others, :, others]
+        costs[row] = phantom.mean(1).clamp(min=0)
     squared = (points[:, None] - points).square().sum(2).fill_diagonal_(torch.inf)
     costs = (costs + costs.T) / 2 + CLOSENESS * squared.min() / squared
     return costs.fill_diagonal_(0)
@@ -91,7 +91,7 @@ def assign_colours(palette: Palette, touching: Tensor, temperature: float, seed:
     random = np.random.RandomState(seed)
     num_starts = NUM_STARTS if palette.num_classes <= NUM_STARTS else NUM_STARTS // 8
     starts = [np.arange(palette.num_classes), *(random.permutation(palette.num_classes) for _ in range(num_starts))]
-    found = [_descend(weights, costs, order) for order in starts]
+    found = [descend(weights, costs, order) for order in starts]
     best = min(found, key=lambda order: float((weights * costs[np.ix_(order, order)]).sum()))
     return Palette(palette.colours[torch.from_numpy(best)], palette.ignore_colour)
 
@@ -101,8 +101,17 @@ def _whole(square: Tensor) -> Whole:
     return (square.double() * (WHOLE / float(square.max()))).round().numpy()
 
 
-def _descend(weights: Whole, costs: Whole, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Swaps the two colours that save most until no swap saves anything; order (K,): class k has colour order[k]."""
+def descend(weights: Whole, costs: Whole, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Swaps the two colours that save most until no swap saves anything.
+
+    Args:
+        weights: (K, K) whole numbers, how often two classes touch.
+        costs: (K, K) whole numbers, what it costs to give two touching classes two colours.
+        order: (K,) int64, class k has colour order[k]; it stays as it is.
+
+    Returns:
+        The order (K,) int64 that is found.
+    """
     order = order.copy()
     while True:
         placed = costs[np.ix_(order, order)]

@@ -1,4 +1,8 @@
-"""X^-1: from the colours of a decoded maskige to a distribution over classes, by how far the palette's colours are."""
+"""X^-1: from the colours of a decoded maskige to a distribution over classes.
+
+By the distance to the palette's colours, or, as ablations, linearly: the paper's least squares, which loses most
+classes, and the same with a bias.
+"""
 
 from __future__ import annotations
 
@@ -104,9 +108,6 @@ class NearestColour(Inverse):
         """
         scores = self.distance.class_scores(maskige, colours)
         return torch.full_like(scores, -torch.inf).scatter_(1, scores.argmax(1, keepdim=True), 0.0)
-
-
-# FOLDED Linear X^-1, kept as ablations: the paper's least squares, which loses most classes, and the same with a bias.
 
 
 class LeastSquares(Inverse):

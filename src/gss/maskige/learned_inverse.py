@@ -1,4 +1,4 @@
-"""X^-1 with weights: soft distance, and what a network that sees the neighbourhood adds to it."""
+"""X^-1 with weights: soft distance, and what a network that sees the neighbourhood adds to it. Every X^-1 by name."""
 
 from __future__ import annotations
 
@@ -72,21 +72,19 @@ class ConvolutionCorrection(Correction):
         return torch.as_tensor(self.output(features))
 
 
-# FOLDED The shifted-window network of the paper's FT-W, layer by layer as released.
-
-
 class SwinCorrection(Correction):
-    """1x1 convolution with batch norm and ReLU, shifted-window blocks, layer norm, 1x1 convolution to the classes.
+    """The shifted-window network of the paper's FT-W, layer by layer as released.
 
-    The released sizes are channels=128, 4 heads, windows of 7 pixels, FFN of 256, depth 1 for Cityscapes (whose windows
-    are then never shifted) and 2 for ADE20K: 136,503 and 286,558 parameters.
+    1x1 convolution with batch norm and ReLU, Swin blocks, layer norm, 1x1 convolution to the classes. The released
+    sizes are channels=128, 4 heads, attention within 7x7 pixels, FFN of 256, depth 1 for Cityscapes (which then never
+    shifts) and 2 for ADE20K: 136,503 and 286,558 parameters.
 
     Args:
         num_classes: K.
         channels: width; the FFN has twice as much.
-        depth: number of blocks; every second one shifts its windows.
+        depth: number of Swin blocks; every second one is shifted.
         num_heads: of each block.
-        window_size: side of a window, maskige pixels.
+        window_size: side of the squares within which a block attends, maskige pixels.
 
     Raises:
         ValueError: unless the heads divide the channels and there is at least one block.
@@ -109,9 +107,6 @@ class SwinCorrection(Correction):
         """(B, 3, H, W) float in [0, 1] of any size to (B, K, H, W)."""
         features = self.norm(self.blocks(self.input(maskige).movedim(1, -1)))
         return torch.as_tensor(self.output(features.movedim(-1, 1)))
-
-
-# FOLDED The inverses by name.
 
 
 def build_inverse(name: str, num_classes: int, temperature: float = 900.0, **settings: Any) -> Inverse:

@@ -1,4 +1,8 @@
-"""X and its exact inverse: labels painted with the palette, and read back by nearest colour."""
+"""X and its exact inverse: labels painted with the palette, and read back by nearest colour.
+
+Around it, what puts pictures on a grid of token cells: rendered larger than the image, padded to whole cells, and
+brought back.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gss.labels import IGNORE
-from gss.maskige.nearest import NearestColourTable
 from gss.maskige.palette import Palette
+
+SCORES_AT_ONCE = 2**22  # of pixels times colours while labels are read back: 16 MiB
 
 
 class MaskigeTransform(nn.Module):
@@ -31,7 +36,6 @@ class MaskigeTransform(nn.Module):
         else:
             self.register_buffer("colours", palette.colours.clone())
         self.register_buffer("ignore_colour", palette.ignore_colour.clone())
-        self._tables: dict[bool, NearestColourTable] = {}
 
     @property
     def learned(self) -> bool:
@@ -67,18 +71,27 @@ class MaskigeTransform(nn.Module):
         """
         return torch.einsum("bkhw,kc->bchw", class_probs, self.colours)
 
+    @torch.no_grad()
     def unpaint(self, maskige: Tensor, with_ignore: bool = True) -> Tensor:
-        """Labels by nearest colour, looked up in a table over all 8-bit colours.
+        """Labels by nearest colour: argmin_k |x - colour_k|^2 of the 8-bit colour x, of equally near ones the first.
+
+        |x|^2 is the same for every colour and left out; all else are whole numbers below 2^24, so float32 is exact.
 
         Args:
-            maskige: (B, 3, H, W) float in [0, 1]; values outside are clipped.
+            maskige: (B, 3, H, W) float in [0, 1]; rounded to 8 bits, values outside are clipped.
             with_ignore: whether the ignore colour competes (255); a generated maskige is read without it.
 
         Returns:
             labels (B, H, W) int64 in [0, K), or 255 where the ignore colour is nearest.
         """
-        rows = self._table(with_ignore)(maskige)
-        return torch.where(rows == len(self.colours), IGNORE, rows)
+        colours = torch.cat([self.colours, self.ignore_colour[None]]) if with_ignore else self.colours
+        colours = (colours.double() * 255).float()
+        with torch.autocast(maskige.device.type, enabled=False):
+            pixels = (maskige.float() * 255).round().clamp(0, 255).movedim(1, -1)
+            parts = pixels.flatten(0, 2).split(max(1, SCORES_AT_ONCE // len(colours)))
+            lengths = colours.square().sum(1)
+            rows = torch.cat([torch.addmm(lengths, some, colours.T, alpha=-2).argmin(1) for some in parts])
+        return torch.where(rows == len(self.colours), IGNORE, rows).view(pixels.shape[:-1])
 
     @torch.no_grad()
     def clamp_colours(self) -> None:
@@ -94,18 +107,6 @@ class MaskigeTransform(nn.Module):
         """
         self.colours.copy_((self.colours.clamp(0, 1).double() * 255).round() / 255)
         self.palette.check(len(self.colours))
-
-    def _table(self, with_ignore: bool) -> NearestColourTable:
-        """The table for the colours as they are now: they may have been loaded, moved or learned since the last one."""
-        colours = self.colours.detach()
-        colours = torch.cat([colours, self.ignore_colour[None]]) if with_ignore else colours.clone()
-        table = self._tables.get(with_ignore)
-        if table is None or table.colours.device != colours.device or not table.colours.equal(colours):
-            table = self._tables[with_ignore] = NearestColourTable(colours)
-        return table
-
-
-# FOLDED Pictures on a grid of token cells: rendered larger than the image, padded to whole cells, and brought back.
 
 
 def enlarge_labels(labels: Tensor, scale: int) -> Tensor:

@@ -1,4 +1,8 @@
-"""Boundary F-score: how well the outlines of each class are met, which IoU hardly notices on large classes."""
+"""How well the outlines of each class are met, which IoU hardly notices on large classes: boundary F-score and IoU.
+
+Below them, who lies near whom in a label map: the same few shifts serve boundaries, bands around them and their
+matching.
+"""
 
 from __future__ import annotations
 
@@ -14,57 +18,8 @@ from torchmetrics import Metric
 from gss.labels import IGNORE
 from gss.metrics.confusion import mean_present
 
-# FOLDED Who lies near whom in a label map: the same few shifts serve boundary bands, boundaries and their matching.
-
 Offset = tuple[int, int]
 CROSS: tuple[Offset, ...] = ((-1, 0), (0, -1), (0, 1), (1, 0))
-
-
-def square(radius: int) -> list[Offset]:
-    """Offsets (rows, columns) of all pixels at most `radius` rows and columns away, the pixel itself included."""
-    steps = range(-radius, radius + 1)
-    return list(itertools.product(steps, steps))
-
-
-def disc(radius: int) -> list[Offset]:
-    """Offsets (rows, columns) of all pixels at a Euclidean distance of at most `radius`, the pixel itself included."""
-    return [(row, column) for row, column in square(radius) if row**2 + column**2 <= radius**2]
-
-
-def touches_another(labels: Tensor, offsets: Sequence[Offset]) -> Tensor:
-    """Whether another class lies at one of the offsets: (B, H, W) bool, False on ignored pixels.
-
-    Args:
-        labels: (B, H, W) integer in [0, K) or 255; ignored pixels are no class, nor is what lies outside the picture.
-        offsets: (rows, columns) from each pixel.
-    """
-    found = torch.zeros_like(labels, dtype=torch.bool)
-    for near in _shifted(labels, offsets, IGNORE):
-        found |= (near != labels) & (near != IGNORE)
-    return found & (labels != IGNORE)
-
-
-def occurs_near(wanted: Tensor, labels: Tensor, offsets: Sequence[Offset]) -> Tensor:
-    """Whether the wanted label of each pixel occurs in another label map at one of the offsets: (B, H, W) bool.
-
-    Args:
-        wanted: (B, H, W) integer, or one number for all pixels.
-        labels: (B, H, W) integer; nothing is found outside the picture.
-        offsets: (rows, columns) from each pixel.
-    """
-    found = torch.zeros_like(labels, dtype=torch.bool)
-    for near in _shifted(labels, offsets, -1):
-        found |= near == wanted
-    return found
-
-
-def _shifted(labels: Tensor, offsets: Sequence[Offset], outside: int) -> Iterator[Tensor]:
-    """What labels (B, H, W) hold at each offset in turn, (B, H, W), and `outside` beyond their border."""
-    reach = max(abs(step) for offset in offsets for step in offset)
-    around = pad(labels, [reach] * 4, value=outside)
-    height, width = labels.shape[1:]
-    for row, column in offsets:
-        yield around[:, reach + row : reach + row + height, reach + column : reach + column + width]
 
 
 class BoundaryFScore(Metric):
@@ -100,7 +55,8 @@ class BoundaryFScore(Metric):
         """Adds a batch: two (B, H, W) int64; predicted in [0, K), labels in [0, K) or 255, which is left out."""
         reach = disc(self.tolerance)
         known = ~occurs_near(torch.tensor(IGNORE, device=labels.device), labels.short(), reach)
-        edges = [_boundary_classes(drawn.short()) for drawn in (labels, predicted_labels)]
+        both = (labels.short(), predicted_labels.short())
+        edges = [torch.where(touches_another(one, CROSS), one, IGNORE) for one in both]
         for row, (mine, other) in enumerate((edges, edges[::-1])):
             counted = known & (mine != IGNORE)
             self.counted[row] += self._by_class(mine[counted])
@@ -121,16 +77,8 @@ class BoundaryFScore(Metric):
         return torch.bincount(pixels, minlength=self.num_classes)
 
 
-def _boundary_classes(labels: Tensor) -> Tensor:
-    """Labels (B, H, W) integer where they are boundary pixels of their class, and 255 elsewhere."""
-    return torch.where(touches_another(labels, CROSS), labels, IGNORE)
-
-
-# FOLDED Boundary IoU: the IoU of each class in a band along its outlines alone, which a large interior cannot hide.
-
-
 class BoundaryIoU(Metric):
-    """IoU of the bands inside the outlines of each class, pooled over the data set.
+    """IoU of the bands inside the outlines of each class alone, which a large interior cannot hide; pooled.
 
     |(G_d and G) and (P_d and P)| / |(G_d and G) or (P_d and P)| (Cheng et al., "Boundary IoU: improving object-centric
     image segmentation evaluation", CVPR 2021, equation 2), where G and P are the true and the predicted mask and G_d,
@@ -161,10 +109,12 @@ class BoundaryIoU(Metric):
         reach = max(1, round(self.dilation_ratio * math.hypot(labels.shape[1], labels.shape[2])))
         true = labels.byte()
         predicted = torch.where(true == IGNORE, true, predicted_labels.byte())
-        in_true, in_predicted = (_inner_band(drawn, reach) for drawn in (true, predicted))
+        in_true, in_predicted = (_inner_band(one, reach) for one in (true, predicted))
         both = in_true & in_predicted & (true == predicted)
         found = ((true, in_true), (predicted, in_predicted), (true, both))
-        self.bands += torch.stack([self._by_class(drawn, band) for drawn, band in found])
+        # counted among the ignored pixels and cut off, which is faster than picked out
+        inside = (torch.where(band, one, IGNORE).flatten() for one, band in found)
+        self.bands += torch.stack([torch.bincount(one, minlength=IGNORE + 1)[: self.num_classes] for one in inside])
 
     def compute(self) -> Tensor:
         """Boundary IoU per class in [0, 1]: (K,) float64, nan for a class that occurs nowhere."""
@@ -176,11 +126,6 @@ class BoundaryIoU(Metric):
         """Mean in [0, 1] over the classes that occur; nan if there is none."""
         return mean_present(self.compute())
 
-    def _by_class(self, drawn: Tensor, band: Tensor) -> Tensor:
-        """Counts (K,) int64 of the pixels of a band, (B, H, W) bool, in labels (B, H, W) uint8."""
-        inside = torch.where(band, drawn, IGNORE).flatten()  # counted and cut off, which is faster than picked out
-        return torch.bincount(inside, minlength=IGNORE + 1)[: self.num_classes]
-
 
 def _inner_band(labels: Tensor, reach: int) -> Tensor:
     """Whether another class, ignored pixels or the border are within reach: (B, H, W) bool, False on ignored pixels.
@@ -190,11 +135,11 @@ def _inner_band(labels: Tensor, reach: int) -> Tensor:
         reach: of the square around each pixel, to each side.
     """
     around = pad(labels, [reach] * 4, value=IGNORE)
-    highest, lowest = _over_windows(around, reach, torch.maximum), _over_windows(around, reach, torch.minimum)
+    highest, lowest = _over_squares(around, reach, torch.maximum), _over_squares(around, reach, torch.minimum)
     return (highest != lowest) & (labels != IGNORE)
 
 
-def _over_windows(values: Tensor, reach: int, larger: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _over_squares(values: Tensor, reach: int, larger: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The largest (or smallest) value in the square around each pixel: (B, H, W) of (B, H + 2 reach, W + 2 reach).
 
     The two sides come one after the other, each by doubling: the largest of 2 n values is the larger of two of n.
@@ -208,3 +153,50 @@ def _over_windows(values: Tensor, reach: int, larger: Callable[[Tensor, Tensor],
             values = larger(values.narrow(dim, 0, length), values.narrow(dim, step, length))
             covered += step
     return values
+
+
+def touches_another(labels: Tensor, offsets: Sequence[Offset]) -> Tensor:
+    """Whether another class lies at one of the offsets: (B, H, W) bool, False on ignored pixels.
+
+    Args:
+        labels: (B, H, W) integer in [0, K) or 255; ignored pixels are no class, nor is what lies outside the picture.
+        offsets: (rows, columns) from each pixel.
+    """
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for near in _shifted(labels, offsets, IGNORE):
+        found |= (near != labels) & (near != IGNORE)
+    return found & (labels != IGNORE)
+
+
+def occurs_near(wanted: Tensor, labels: Tensor, offsets: Sequence[Offset]) -> Tensor:
+    """Whether the wanted label of each pixel occurs in another label map at one of the offsets: (B, H, W) bool.
+
+    Args:
+        wanted: (B, H, W) integer, or one number for all pixels.
+        labels: (B, H, W) integer; nothing is found outside the picture.
+        offsets: (rows, columns) from each pixel.
+    """
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for near in _shifted(labels, offsets, -1):
+        found |= near == wanted
+    return found
+
+
+def square(radius: int) -> list[Offset]:
+    """Offsets (rows, columns) of all pixels at most `radius` rows and columns away, the pixel itself included."""
+    steps = range(-radius, radius + 1)
+    return list(itertools.product(steps, steps))
+
+
+def disc(radius: int) -> list[Offset]:
+    """Offsets (rows, columns) of all pixels at a Euclidean distance of at most `radius`, the pixel itself included."""
+    return [(row, column) for row, column in square(radius) if row**2 + column**2 <= radius**2]
+
+
+def _shifted(labels: Tensor, offsets: Sequence[Offset], outside: int) -> Iterator[Tensor]:
+    """What labels (B, H, W) hold at each offset in turn, (B, H, W), and `outside` beyond their border."""
+    reach = max(abs(step) for offset in offsets for step in offset)
+    around = pad(labels, [reach] * 4, value=outside)
+    height, width = labels.shape[1:]
+    for row, column in offsets:
+        yield around[:, reach + row : reach + row + height, reach + column : reach + column + width]

@@ -1,4 +1,7 @@
-"""Scores from ONE confusion matrix over the whole data set, as the benchmarks compute them; and token counts."""
+"""Scores from ONE confusion matrix over the whole data set, as the benchmarks compute them; and token counts.
+
+One more matrix for each named part of a data set: images in fog, at night, in rain, in snow.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gss.labels import IGNORE
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores in [0, 1]; nan for a class that occurs neither in the labels nor in the prediction.
-
-    Args:
-        miou: mean intersection over union of the classes that occur.
-        macc: mean recall of the classes that occur in the labels.
-        aacc: share of labelled pixels that are right.
-        per_class: IoU by class name.
-    """
-
-    miou: float
-    macc: float
-    aacc: float
-    per_class: dict[str, float]
 
 
 class ConfusionMatrix(Metric):
@@ -54,85 +40,6 @@ class ConfusionMatrix(Metric):
     def compute(self) -> Tensor:
         """The matrix (K, K) int64, true class by row."""
         return self.matrix
-
-
-def confusion_counts(predicted_labels: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Counts (K, K) int64 of one batch, true class by row, in this process alone.
-
-    Args:
-        predicted_labels: (..., H, W) int64 in [0, K).
-        labels: (..., H, W) int64 in [0, K) or 255, which is left out.
-        num_classes: K.
-    """
-    cell = labels * num_classes + predicted_labels  # ignored pixels count beyond the K x K cells
-    counts = torch.bincount(cell.flatten(), minlength=(IGNORE + 1) * num_classes)
-    return counts[: num_classes**2].view(num_classes, num_classes)
-
-
-def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
-    """mIoU, mean and overall accuracy of a confusion matrix.
-
-    Args:
-        matrix: (K, K) integer counts, true class by row, predicted class by column.
-        names: K class names.
-    """
-    counts = matrix.double().cpu()
-    hit, true, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
-    iou = hit / (true + predicted - hit)  # 0 / 0 = nan: the class is absent
-    recall = hit / true
-    return Scores(
-        miou=mean_present(iou),
-        macc=mean_present(recall),
-        aacc=float(hit.sum() / counts.sum()),
-        per_class={name: float(value) for name, value in zip(names, iou, strict=True)},
-    )
-
-
-def mean_present(values: Tensor) -> float:
-    """Mean of the values (K,) float64 in [0, 1] that are not nan; nan if there is none."""
-    present = values[~values.isnan()]
-    return float(present.mean()) if len(present) else math.nan
-
-
-class TokenCounts(Metric):
-    """Counts (V,) int64 of each token over all valid cells seen, summed over processes.
-
-    Args:
-        vocab_size: V.
-    """
-
-    full_state_update = False
-    counts: Tensor
-
-    def __init__(self, vocab_size: int) -> None:
-        super().__init__()
-        self.vocab_size = vocab_size
-        self.add_state("counts", torch.zeros(vocab_size, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, tokens: Tensor, token_valid: Tensor) -> None:
-        """Adds a batch: tokens (B, h, w) int64 in [0, V), as far as token_valid (B, h, w) bool says."""
-        self.counts += torch.bincount(tokens[token_valid], minlength=self.vocab_size)
-
-    def compute(self) -> Tensor:
-        """The counts (V,) int64."""
-        return self.counts
-
-
-def codebook_usage(counts: Tensor) -> float:
-    """Share in [0, 1] of the codes that occur at all, of counts (V,) int64."""
-    return float((counts > 0).double().mean())
-
-
-def codebook_perplexity(counts: Tensor) -> float:
-    """Codes in effective use: exp of the entropy of counts (V,) int64 as shares; from 1 (one code) to V (all alike).
-
-    It is nan where nothing was counted.
-    """
-    share = counts.double() / counts.sum()
-    return float(torch.special.entr(share).sum().exp())
-
-
-# FOLDED One confusion matrix for each named part of a data set: images in fog, at night, in rain, in snow.
 
 
 class ConditionMatrices(Metric):
@@ -172,3 +79,96 @@ class ConditionMatrices(Metric):
     def compute(self) -> Tensor:
         """The matrices (C, K, K) int64 in the order of the names, true class by row."""
         return self.matrices
+
+
+class TokenCounts(Metric):
+    """Counts (V,) int64 of each token over all valid cells seen, summed over processes.
+
+    Args:
+        vocab_size: V.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.add_state("counts", torch.zeros(vocab_size, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, tokens: Tensor, token_valid: Tensor) -> None:
+        """Adds a batch: tokens (B, h, w) int64 in [0, V), as far as token_valid (B, h, w) bool says."""
+        self.counts += torch.bincount(tokens[token_valid], minlength=self.vocab_size)
+
+    def compute(self) -> Tensor:
+        """The counts (V,) int64."""
+        return self.counts
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in [0, 1]; nan for a class that occurs neither in the labels nor in the prediction.
+
+    Args:
+        miou: mean intersection over union of the classes that occur.
+        macc: mean recall of the classes that occur in the labels.
+        aacc: share of labelled pixels that are right.
+        per_class: IoU by class name.
+    """
+
+    miou: float
+    macc: float
+    aacc: float
+    per_class: dict[str, float]
+
+
+def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
+    """mIoU, mean and overall accuracy of a confusion matrix.
+
+    Args:
+        matrix: (K, K) integer counts, true class by row, predicted class by column.
+        names: K class names.
+    """
+    counts = matrix.double().cpu()
+    hit, true, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    iou = hit / (true + predicted - hit)  # 0 / 0 = nan: the class is absent
+    recall = hit / true
+    return Scores(
+        miou=mean_present(iou),
+        macc=mean_present(recall),
+        aacc=float(hit.sum() / counts.sum()),
+        per_class={name: float(value) for name, value in zip(names, iou, strict=True)},
+    )
+
+
+def confusion_counts(predicted_labels: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Counts (K, K) int64 of one batch, true class by row, in this process alone.
+
+    Args:
+        predicted_labels: (..., H, W) int64 in [0, K).
+        labels: (..., H, W) int64 in [0, K) or 255, which is left out.
+        num_classes: K.
+    """
+    cell = labels * num_classes + predicted_labels  # ignored pixels count beyond the K x K cells
+    counts = torch.bincount(cell.flatten(), minlength=(IGNORE + 1) * num_classes)
+    return counts[: num_classes**2].view(num_classes, num_classes)
+
+
+def mean_present(values: Tensor) -> float:
+    """Mean of the values (K,) float64 in [0, 1] that are not nan; nan if there is none."""
+    present = values[~values.isnan()]
+    return float(present.mean()) if len(present) else math.nan
+
+
+def codebook_usage(counts: Tensor) -> float:
+    """Share in [0, 1] of the codes that occur at all, of counts (V,) int64."""
+    return float((counts > 0).double().mean())
+
+
+def codebook_perplexity(counts: Tensor) -> float:
+    """Codes in effective use: exp of the entropy of counts (V,) int64 as shares; from 1 (one code) to V (all alike).
+
+    It is nan where nothing was counted.
+    """
+    share = counts.double() / counts.sum()
+    return float(torch.special.entr(share).sum().exp())

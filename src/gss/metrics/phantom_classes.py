@@ -1,4 +1,4 @@
-"""Third classes: pixels near a boundary of two classes that are read as neither, because colours were mixed there."""
+"""Phantom classes: pixels near a boundary of two classes that are read as neither, because colours were mixed there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gss.metrics.boundaries import occurs_near, square, touches_another
 
 
 class PhantomClassRate(Metric):
-    """Share of boundary pixels that are predicted as a class which does not occur around them.
+    """Share of boundary pixels that are predicted as a class which does not occur around them (`third_class_rate`).
 
     A labelled pixel belongs to the boundary band if the square of `width` pixels to each side of it holds another class
     too. Counts are pooled over all pixels seen and summed over processes.
@@ -27,13 +27,13 @@ class PhantomClassRate(Metric):
     """
 
     full_state_update = False
-    third: Tensor
+    phantom: Tensor
     band: Tensor
 
     def __init__(self, width: int = 3) -> None:
         super().__init__()
         self.width = width
-        for name in ("third", "band"):
+        for name in ("phantom", "band"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted_labels: Tensor, labels: Tensor) -> None:
@@ -42,11 +42,11 @@ class PhantomClassRate(Metric):
         band = touches_another(labels.short(), around)
         present = occurs_near(predicted_labels.short(), labels.short(), around)
         self.band += band.sum()
-        self.third += (band & ~present).sum()
+        self.phantom += (band & ~present).sum()
 
     def compute(self) -> Tensor:
         """The rate in [0, 1], a scalar float64; nan if no two classes meet."""
-        return self.third.double() / self.band if self.band else torch.tensor(math.nan, dtype=torch.float64)
+        return self.phantom.double() / self.band if self.band else torch.tensor(math.nan, dtype=torch.float64)
 
 
 def blurred_phantom_class_rate(
@@ -67,6 +67,5 @@ def blurred_phantom_class_rate(
     for labels in label_maps:
         labelled = (labels != IGNORE)[:, None].float()
         painted, share = (avg_pool2d(x, blur, 1, blur // 2) for x in (transform.paint(labels) * labelled, labelled))
-        # a few pictures: the table of all 8-bit colours that `unpaint` builds would cost more than it saves
         rate.update(nearest(painted / share.clamp(min=1e-6), transform.colours).argmax(dim=1), labels)
     return float(rate.compute())

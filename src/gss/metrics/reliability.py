@@ -1,4 +1,12 @@
-"""Expected calibration error: whether a pixel that is claimed with 80 % is right in 80 of 100 cases."""
+"""Whether class_probs can be relied on: calibration, proper scores and the detection of errors.
+
+- Calibration: whether a pixel that is claimed with 80 % is right in 80 of 100 cases.
+- Proper scores, negative log-likelihood and Brier score, are least for the true probabilities.
+- AUROC and AUPR: whether the pixels that are wrong are those that the network is least sure of.
+
+Sums of fractions are counted in whole units, so that they do not depend on their order and several processes come to
+the bits of one.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +16,9 @@ from torchmetrics import Metric
 
 from gss.labels import IGNORE
 
-# FOLDED Sums of fractions that do not depend on their order, so that several processes come to the bits of one.
-
-UNIT = 2.0**-24
-"""The fraction that is counted: the step of float32 between 1/2 and 1. Each summand is rounded to whole units."""
-
-
-def to_units(values: Tensor) -> Tensor:
-    """Values (N,) float as whole units, (N,) float64: an int64 holds the sum of 2^39 of them that are at most 1."""
-    return (values.double() / UNIT).round()
-
-
-def sum_of_units(values: Tensor) -> Tensor:
-    """The sum of values (N,) float in whole units, a scalar int64; exact for up to 2^29 values below 16 at a time."""
-    return to_units(values).sum().long()
-
-
-def mean_of_units(units: Tensor, count: Tensor) -> Tensor:
-    """Mean (...) float64 of sums in units (...) int64 over counts (...) int64; nan where nothing was counted."""
-    return units.double() * UNIT / count
-
-
-def count_by(places: Tensor, num_places: int, values: Tensor) -> Tensor:
-    """Sums (P,) int64 in whole units of values (N,) float by their places (N,) int64 in [0, P)."""
-    return torch.bincount(places, weights=to_units(values), minlength=num_places).long()
+UNIT = 2.0**-24  # that is counted: the step of float32 between 1/2 and 1; each summand is rounded to whole units
+LEAST = float(torch.finfo(torch.float32).eps)  # of probabilities, 1.2e-7, as in scikit-learn's `log_loss`: 15.9 nats
+OCTAVES = 24  # halvings of the doubt that are told apart: 1 - confidence of a float32 is 0 or at least 2^-24
 
 
 class CalibrationError(Metric):
@@ -62,18 +49,12 @@ class CalibrationError(Metric):
         wrong_and_right = torch.bincount(2 * place + right, minlength=2 * self.num_bins).view(-1, 2)
         self.pixels += wrong_and_right.sum(1)
         self.right += wrong_and_right[:, 1]
-        self.confidence += count_by(place, self.num_bins, confidence)
+        self.confidence += torch.bincount(place, weights=to_units(confidence), minlength=self.num_bins).long()
 
     def compute(self) -> Tensor:
         """The error in [0, 1], a scalar float64; nan without a pixel."""
         gaps = (self.right - self.confidence.double() * UNIT).abs()
         return gaps.sum() / self.pixels.sum()
-
-
-# FOLDED Proper scores of class_probs: negative log-likelihood and Brier score, least for the true probabilities.
-
-LEAST = float(torch.finfo(torch.float32).eps)
-"""Probabilities below are taken for this, 1.2e-7, as in scikit-learn's `log_loss`: a pixel costs 15.9 nats at most."""
 
 
 class PixelMean(Metric):
@@ -92,12 +73,12 @@ class PixelMean(Metric):
         """Adds a batch: class_probs (B, K, H, W) float32, labels (B, H, W) int64 in [0, K) or 255, left out."""
         labelled = labels != IGNORE
         true_probs = class_probs.gather(1, (labels * labelled)[:, None])[:, 0]
-        self.total += sum_of_units(self.cost(class_probs, true_probs).masked_select(labelled))
+        self.total += to_units(self.cost(class_probs, true_probs).masked_select(labelled)).sum().long()
         self.pixels += labelled.sum()
 
     def compute(self) -> Tensor:
         """The mean, a scalar float64; nan without a pixel."""
-        return mean_of_units(self.total, self.pixels)
+        return self.total.double() * UNIT / self.pixels
 
     def cost(self, class_probs: Tensor, true_probs: Tensor) -> Tensor:
         """What each pixel costs, (B, H, W) float32, also where it is not labelled.
@@ -126,12 +107,6 @@ class BrierScore(PixelMean):
         for of_class in class_probs.unbind(dim=1):  # ten times as fast as a sum over a dimension that is not the last
             cost.addcmul_(of_class, of_class)
         return cost
-
-
-# FOLDED AUROC and AUPR of errors: whether the pixels that are wrong are those that the network is least sure of.
-
-OCTAVES = 24
-"""Halvings of the doubt that are told apart: 1 - confidence of a float32 is 0 or at least 2^-24."""
 
 
 class ErrorDetection(Metric):
@@ -182,3 +157,11 @@ class ErrorDetection(Metric):
         bits = doubt.clamp(0, 1).float().view(torch.int32)  # of positive numbers they grow with the number
         leading = bits >> (23 - self.precision)
         return (leading - lowest + 1).clamp(min=0).long()
+
+
+def to_units(values: Tensor) -> Tensor:
+    """Values (N,) float as whole units, (N,) float64.
+
+    An int64 holds the sum of 2^39 of them that are at most 1; a float64 that of 2^29 values below 16 exactly.
+    """
+    return (values.double() / UNIT).round()

@@ -1,4 +1,4 @@
-"""Multi-level aggregation: every level of the pyramid brought to the token grid and mixed."""
+"""Multi-level aggregation: every level of the pyramid brought to the token grid and mixed; a high-resolution skip."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from torch.utils.checkpoint import checkpoint
 
 from gss.window_attention import swin_block
 
-# FOLDED The levels of a pyramid brought to one grid and to one width.
-
 
 class LevelFusion(nn.Module):
-    """Per-level 1x1 convolution, resize to a grid, concatenation, 1x1 convolution; each with BatchNorm and ReLU.
+    """The levels of a pyramid brought to one grid and one width.
 
-    The second convolution goes through each level at the size that it has, and their shares are added on the grid:
-    the concatenation, four levels wide on the finest grid, never exists.
+    Per level a 1x1 convolution and a resize to the grid, then concatenation and a 1x1 convolution, both with BatchNorm
+    and ReLU. The second convolution goes through each level at the size that it has, and their shares are added on the
+    grid: the concatenation, four levels wide on the finest grid, never exists.
 
     Args:
         in_channels: channels of each pyramid level.
@@ -39,6 +38,102 @@ class LevelFusion(nn.Module):
         levels = zip(self.levels, pyramid, weights, strict=True)
         mixed = reduce(Tensor.add_, (mix_and_resize(conv(level), weight, grid) for conv, level, weight in levels))
         return torch.as_tensor(relu(norm(mixed)))
+
+
+class MultiLevelAggregation(LevelFusion):
+    """The levels fused at the token grid, then Swin blocks.
+
+    The published sizes are level_channels=384, channels=512, 16 heads, window_size=7, depth 2 or 6.
+
+    Args:
+        in_channels: channels of each pyramid level.
+        level_channels: width that each level is reduced to.
+        channels: width of the fused map.
+        depth: number of Swin blocks; every second one is shifted.
+        num_heads: heads of each block.
+        window_size: side of the squares within which a block attends, in tokens.
+        checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        level_channels: int = 384,
+        channels: int = 512,
+        depth: int = 2,
+        num_heads: int = 16,
+        window_size: int = 7,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__(in_channels, level_channels, channels)
+        self.checkpointing = checkpointing
+        self.blocks = nn.Sequential(*(swin_block(channels, num_heads, window_size, i) for i in range(depth)))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, pyramid: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Fuses a pyramid of (B, C_i, H_i, W_i) float maps into (B, channels, h, w) for the token grid (h, w)."""
+        fused = super().forward(pyramid, grid).movedim(1, -1).contiguous()  # else blocks work in a picture's strides
+        for block in self.blocks:
+            fused = self._recomputed(block, fused) if self.checkpointing and self.training else block(fused)
+        return torch.as_tensor(self.norm(fused)).movedim(-1, 1)
+
+    def _recomputed(self, block: nn.Module, fused: Tensor) -> Tensor:
+        """Picture by picture, so that the activations of one picture in one block exist at a time."""
+        return torch.cat([checkpoint(block, picture, use_reentrant=False) for picture in fused.split(1)])
+
+
+class HighResolutionSkip(nn.Module):
+    """A skip connection that folds the finest backbone level into the token grid, for the heads.
+
+    A token cell covers `side`^2 positions of that level. Aggregation averages them, so a head behind it alone must
+    guess where in a cell an outline runs. Here they stay apart: a 3x3 convolution of the level plus a 1x1 convolution
+    of the enlarged fused map goes through BatchNorm and ReLU, a 3x3 convolution to `width`, and both again; then the
+    positions of each cell become channels of it (space to depth).
+
+    Args:
+        in_channels: channels of the finest level.
+        channels: width of the fused map.
+        width: channels per position; twice as many are mixed.
+        stride: pixels per token.
+        level_stride: pixels per feature of the finest level.
+
+    Attributes:
+        side: positions per side of a cell.
+        channels: of the map that is given, width * side^2.
+
+    Raises:
+        ValueError: if the width is not positive.
+    """
+
+    def __init__(self, in_channels: int, channels: int, width: int, stride: int, level_stride: int) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"fusion.detail={width} must be a number of channels above 0, or 0 for no detail path")
+        self.side = max(1, stride // level_stride)
+        self.channels = width * self.side**2
+        self.fine = nn.Conv2d(in_channels, 2 * width, 3, padding=1, bias=False)
+        self.coarse = nn.Conv2d(channels, 2 * width, 1, bias=False)
+        self.mix = nn.Sequential(
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, features: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
+        """What the finest level shows within each cell.
+
+        Args:
+            features: (B, channels, h, w) float, the fused map.
+            pyramid: the backbone's levels (B, C_i, H_i, W_i) float, finest first, of which the first counts.
+
+        Returns:
+            (B, width * side^2, h, w) float.
+        """
+        size = (features.shape[-2] * self.side, features.shape[-1] * self.side)
+        fine, coarse = resize(self.fine(pyramid[0]), size), mix_and_resize(features, self.coarse.weight, size)
+        return torch.as_tensor(nn.functional.pixel_unshuffle(self.mix(fine + coarse), self.side))
 
 
 def mix_and_resize(features: Tensor, weight: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -73,100 +168,3 @@ def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
     )
-
-
-class MultiLevelAggregation(LevelFusion):
-    """The levels fused at the token grid, then shifted-window blocks.
-
-    The published sizes are level_channels=384, channels=512, 16 heads, window 7, depth 2 or 6.
-
-    Args:
-        in_channels: channels of each pyramid level.
-        level_channels: width that each level is reduced to.
-        channels: width of the fused map.
-        depth: number of window-attention blocks; every second one shifts its windows.
-        num_heads: heads of each block.
-        window_size: side of a window, in tokens.
-        checkpointing: recompute each block in the backward pass instead of keeping its activations.
-    """
-
-    def __init__(
-        self,
-        in_channels: Sequence[int],
-        level_channels: int = 384,
-        channels: int = 512,
-        depth: int = 2,
-        num_heads: int = 16,
-        window_size: int = 7,
-        checkpointing: bool = False,
-    ) -> None:
-        super().__init__(in_channels, level_channels, channels)
-        self.checkpointing = checkpointing
-        self.blocks = nn.Sequential(*(swin_block(channels, num_heads, window_size, i) for i in range(depth)))
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, pyramid: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
-        """Fuses a pyramid of (B, C_i, H_i, W_i) float maps into (B, channels, h, w) for the token grid (h, w)."""
-        fused = super().forward(pyramid, grid).movedim(1, -1).contiguous()  # else blocks work in a picture's strides
-        for block in self.blocks:
-            fused = self._recomputed(block, fused) if self.checkpointing and self.training else block(fused)
-        return torch.as_tensor(self.norm(fused)).movedim(-1, 1)
-
-    def _recomputed(self, block: nn.Module, fused: Tensor) -> Tensor:
-        """Picture by picture, so that the activations of one picture in one block exist at a time."""
-        return torch.cat([checkpoint(block, picture, use_reentrant=False) for picture in fused.split(1)])
-
-
-# FOLDED What the finest level shows within a cell, told apart by what the fused map knows of the cell.
-
-
-class HighResolutionSkip(nn.Module):
-    """The fused map and the finest level mixed at the size of the latter, and kept for the heads.
-
-    The sum of a 3x3 convolution of the level and a 1x1 convolution of the fused map, enlarged, goes through BatchNorm
-    and ReLU, a 3x3 convolution to `width`, and both again. The `side`^2 positions of a cell then lie side by side as
-    channels. Aggregation averages them away, so a head behind it alone must guess where in a cell an outline runs.
-
-    Args:
-        in_channels: channels of the finest level.
-        channels: width of the fused map.
-        width: channels per position; twice as many are mixed.
-        stride: pixels per token.
-        level_stride: pixels per feature of the finest level.
-
-    Attributes:
-        channels: of the map that is given, width * side^2.
-
-    Raises:
-        ValueError: if the width is not positive.
-    """
-
-    def __init__(self, in_channels: int, channels: int, width: int, stride: int, level_stride: int) -> None:
-        super().__init__()
-        if width < 1:
-            raise ValueError(f"fusion.detail={width} must be a number of channels above 0, or 0 for no detail path")
-        self.side = max(1, stride // level_stride)
-        self.channels = width * self.side**2
-        self.fine = nn.Conv2d(in_channels, 2 * width, 3, padding=1, bias=False)
-        self.coarse = nn.Conv2d(channels, 2 * width, 1, bias=False)
-        self.mix = nn.Sequential(
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(2 * width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
-
-    def forward(self, features: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
-        """Positions within each cell.
-
-        Args:
-            features: (B, channels, h, w) float, the fused map.
-            pyramid: the backbone's levels (B, C_i, H_i, W_i) float, finest first, of which the first counts.
-
-        Returns:
-            (B, width * side^2, h, w) float.
-        """
-        size = (features.shape[-2] * self.side, features.shape[-1] * self.side)
-        fine, coarse = resize(self.fine(pyramid[0]), size), mix_and_resize(features, self.coarse.weight, size)
-        return torch.as_tensor(nn.functional.pixel_unshuffle(self.mix(fine + coarse), self.side))

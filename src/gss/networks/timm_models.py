@@ -1,4 +1,7 @@
-"""timm's network of a name, opened to images of any size, with the settings that a backbone may take."""
+"""timm's network of a name, opened to images of any size, with the settings that a backbone may take.
+
+Also how deep each of its weights lies, by block and by stage, and the freezing of its first stages.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from timm.layers.drop import DropPath
 from timm.models import FeatureInfo, group_parameters
 from torch import nn
 
-SWIN = {"strict_img_size": False, "always_partition": True}  # windows shift in every stage, as in published segmenters
+SWIN = {"strict_img_size": False, "always_partition": True}  # shifted in every stage, as in published segmenters
 ANY_SIZE: dict[str, dict[str, Any]] = {  # modules of timm whose networks are made for one input size otherwise
     "vision_transformer": {"dynamic_img_size": True},
     "deit": {"dynamic_img_size": True},
@@ -23,6 +26,7 @@ FEATURES_ONLY = {  # networks that timm cuts itself: HRNet's four resolutions, n
     "hrnet": {"features_only": True, "feature_location": "", "out_indices": (1, 2, 3, 4)},
 }
 OUTPUT_STRIDES = (8, 16, 32)
+NUM_STAGES = 4  # after the stem
 
 
 def build_network(name: str, pretrained: bool, drop_path: float, output_stride: int | None) -> Any:
@@ -116,46 +120,6 @@ def set_checkpointing(network: Any, name: str) -> None:
         raise _not_taken(name, "checkpointing", "false") from error
 
 
-def _create(name: str, pretrained: bool, settings: dict[str, Any]) -> Any:
-    try:
-        return timm.create_model(name, pretrained=pretrained, **settings)
-    except (TypeError, AssertionError) as error:  # how timm says that a network does not take a setting
-        for setting, key, remedy in (("drop_path_rate", "drop_path", 0), ("output_stride", "output_stride", "null")):
-            if setting in settings and (setting in str(error) or isinstance(error, AssertionError)):
-                raise _not_taken(name, key, remedy) from error
-        raise
-    except OSError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"backbone.pretrained=true: timm could not fetch the weights of {name} ({reason}); give a local file as "
-            "backbone.weights=FILE, or set backbone.pretrained=false"
-        ) from error
-
-
-def _not_taken(name: str, key: str, remedy: object) -> ValueError:
-    return ValueError(f"backbone.name={name} does not take backbone.{key}: set backbone.{key}={remedy}")
-
-
-# FOLDED How deep each weight of a timm network lies, by block and by stage, and the freezing of its first stages.
-
-NUM_STAGES = 4
-
-
-def block_depths(network: Any) -> dict[str, int]:
-    """Depth of every parameter, from 0 = stem to N = last block.
-
-    timm says which block a parameter belongs to; where it does not, a network's parts count in their order.
-    """
-    return _depths(network, coarse=False)
-
-
-def stage_depths(network: Any) -> dict[str, int]:
-    """Stage of every parameter, from 0 = stem to 4 = last; a plain transformer's is a quarter of its blocks."""
-    depths = _depths(network, coarse=True)
-    last = max(depths.values()) or 1
-    return {name: -(-NUM_STAGES * depth // last) for name, depth in depths.items()}
-
-
 def freeze(network: nn.Module, num_stages: int) -> tuple[str, ...]:
     """Takes the gradient from the stem and the first stages.
 
@@ -182,9 +146,19 @@ def freeze(network: nn.Module, num_stages: int) -> tuple[str, ...]:
     return tuple(name for name, module in network.named_modules() if _is_frozen(module))
 
 
-def _is_frozen(module: nn.Module) -> bool:
-    weights = list(module.parameters())
-    return bool(weights) and not any(weight.requires_grad for weight in weights)
+def block_depths(network: Any) -> dict[str, int]:
+    """Depth of every parameter, from 0 = stem to N = last block.
+
+    timm says which block a parameter belongs to; where it does not, a network's parts count in their order.
+    """
+    return _depths(network, coarse=False)
+
+
+def stage_depths(network: Any) -> dict[str, int]:
+    """Stage of every parameter, from 0 = stem to 4 = last; a plain transformer's is a quarter of its blocks."""
+    depths = _depths(network, coarse=True)
+    last = max(depths.values()) or 1
+    return {name: -(-NUM_STAGES * depth // last) for name, depth in depths.items()}
 
 
 def _depths(network: Any, coarse: bool) -> dict[str, int]:
@@ -193,3 +167,28 @@ def _depths(network: Any, coarse: bool) -> dict[str, int]:
         return grouped
     parts = list(dict.fromkeys(name.partition(".")[0] for name, _ in network.named_parameters()))
     return {name: parts.index(name.partition(".")[0]) for name, _ in network.named_parameters()}
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    weights = list(module.parameters())
+    return bool(weights) and not any(weight.requires_grad for weight in weights)
+
+
+def _create(name: str, pretrained: bool, settings: dict[str, Any]) -> Any:
+    try:
+        return timm.create_model(name, pretrained=pretrained, **settings)
+    except (TypeError, AssertionError) as error:  # how timm says that a network does not take a setting
+        for setting, key, remedy in (("drop_path_rate", "drop_path", 0), ("output_stride", "output_stride", "null")):
+            if setting in settings and (setting in str(error) or isinstance(error, AssertionError)):
+                raise _not_taken(name, key, remedy) from error
+        raise
+    except OSError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"backbone.pretrained=true: timm could not fetch the weights of {name} ({reason}); give a local file as "
+            "backbone.weights=FILE, or set backbone.pretrained=false"
+        ) from error
+
+
+def _not_taken(name: str, key: str, remedy: object) -> ValueError:
+    return ValueError(f"backbone.name={name} does not take backbone.{key}: set backbone.{key}={remedy}")

@@ -11,59 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from gss.networks.token_scores import TokenScores, Vocabulary
 
-# FOLDED A 1x1 convolution and its BatchNorm as one linear map, known before the convolution is carried out.
-
-
-def folded(features: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """The linear map that norm(convolution(features)) is.
-
-    While training, BatchNorm needs mean and variance of the convolution's outputs over all cells. Of a linear map they
-    follow from those of its inputs, W m and diag(W S W^T) with their covariance S, so a wide output never exists, and
-    a loss can go through its cells some at a time. Gradients pass through both as through BatchNorm itself.
-
-    Args:
-        features: (B, C, h, w) float.
-        convolution: 1x1, without bias.
-        norm: its BatchNorm; running statistics are kept as it keeps them.
-
-    Returns:
-        weight (D, C) and bias (D,), float32, or float64 for such features.
-    """
-    wide = torch.promote_types(features.dtype, torch.float32)
-    weight = convolution.weight.flatten(1).to(wide)
-    with torch.autocast(features.device.type, enabled=False):  # statistics want full precision
-        if norm.training:
-            cells = features.movedim(1, -1).flatten(0, 2).to(wide)
-            mean, covariance = checkpoint(_moments, cells, use_reentrant=False)
-            mean, variance = weight @ mean, ((weight @ covariance) * weight).sum(dim=1)
-            _keep(norm, mean.detach(), variance.detach(), len(cells))
-        else:
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            mean, variance = norm.running_mean, norm.running_var
-        gain = norm.weight * (variance + norm.eps).rsqrt()
-        return gain[:, None] * weight, norm.bias - gain * mean
-
-
-def _moments(cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (C,) and covariance (C, C) of cells (N, C) float, without a degree of freedom taken off."""
-    mean = cells.mean(dim=0)
-    centred = cells - mean
-    return mean, centred.T @ centred / len(cells)
-
-
-def _keep(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Moves the running statistics towards those of this batch, the variance without its bias."""
-    assert norm.momentum is not None
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    unbiased = variance * (count / max(count - 1, 1))
-    norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
-    norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)
-
-
 ALIGNED = 4  # rows of so many floats begin at whole words of 16 bytes: a sixth less time for their products
 STEP = 8.0  # a head's score moves with one step of Adam as it would with so many weights of a plain one
 
@@ -127,7 +74,7 @@ class FreeTokenHead(TokenHead):
 class ProductHead(TokenHead):
     """score_t = <W features, code_t> + b_t, with a fixed code for each token; b starts at the log-frequency of t.
 
-    Tokens with like codes share their evidence, so rare ones need few examples, and W does not grow with V.
+    Tokens with similar codes share their evidence, so rare ones need few examples, and W does not grow with V.
 
     Both maps are linear, so they are multiplied once per step: one product with the weight codes @ W, several times
     cheaper than going through W features.
@@ -191,19 +138,15 @@ class ProductHead(TokenHead):
         """
         if torch.is_grad_enabled():
             return self._product()
-        if self._kept is None or not _same(self._kept[0], self.evidence):
-            self._kept = (self.evidence.detach().clone(), self._product())
-        return self._kept[1]
+        kept = self._kept
+        if kept is None or kept[0].device != self.evidence.device or not torch.equal(kept[0], self.evidence):
+            self._kept = kept = (self.evidence.detach().clone(), self._product())
+        return kept[1]
 
     def _product(self) -> Tensor:
         with torch.autocast(self.codes.device.type, enabled=False):
             weight = self.codes @ self.evidence
         return weight if self.pixel_gain is None else torch.cat([weight, self.coarse_codes], dim=1)
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of any one shape lie on one device and have the same values."""
-    return one.device == other.device and torch.equal(one, other)
 
 
 class TiedTokenHead(ProductHead):
@@ -238,30 +181,12 @@ class TiedTokenHead(ProductHead):
         super().__init__(channels, codes, 0.01, log_frequency, decoded, vocabulary)
 
 
-def bilinear_adjoint(code_class_probs: Tensor) -> Tensor:
-    """Kernels (V, K, 3, 3) with conv(scores, kernel_t) = <bilinear(scores), class_probs_t> in every cell.
-
-    A pixel enlarged bilinearly depends on the 3x3 cells around it only, so the sum over the cell's pixels is a 3x3
-    convolution at the token grid: K x 9 products per token instead of K x stride^2.
-
-    Args:
-        code_class_probs: (V, K, stride, stride) float32.
-    """
-    stride = code_class_probs.shape[-1]
-    neighbours = torch.eye(9, device=code_class_probs.device).view(9, 1, 3, 3)
-    enlarged = nn.functional.interpolate(neighbours, scale_factor=stride, mode="bilinear", align_corners=False)
-    share = enlarged[:, 0, stride : 2 * stride, stride : 2 * stride]  # of each neighbour in the middle cell's pixels
-    return torch.einsum("vkyx,nyx->vkn", code_class_probs, share).reshape(*code_class_probs.shape[:2], 3, 3)
-
-
-# FOLDED A head tied to the embeddings with which a tokenizer's decoder begins, for decoders that look at neighbours.
-
-
 class CodeTiedTokenHead(ProductHead):
     """A token's code is its entry in the tokenizer's code table, the embedding with which the decoder begins.
 
-    A convolutional decoder makes of a token what its neighbours say as well, so that what it decodes to by itself
-    describes it badly; its code is all that the decoder knows of it. The head has channels x C weights.
+    It is meant for decoders that look at neighbours: a convolutional decoder makes of a token what its neighbours say
+    as well, so that what it decodes to by itself describes it badly; its code is all that the decoder knows of it.
+    The head has channels x C weights.
 
     Columns of the table are brought to mean 0 and variance 1 over the vocabulary, and the score is
     8 / C <W features, code_t> + b_t: a step of an optimiser like Adam moves it as far as it moves that of the
@@ -289,6 +214,22 @@ class CodeTiedTokenHead(ProductHead):
         super().__init__(channels, codes, std, log_frequency, code_class_probs, vocabulary)
 
 
+def bilinear_adjoint(code_class_probs: Tensor) -> Tensor:
+    """Kernels (V, K, 3, 3) with conv(scores, kernel_t) = <bilinear(scores), class_probs_t> in every cell.
+
+    A pixel enlarged bilinearly depends on the 3x3 cells around it only, so the sum over the cell's pixels is a 3x3
+    convolution at the token grid: K x 9 products per token instead of K x stride^2.
+
+    Args:
+        code_class_probs: (V, K, stride, stride) float32.
+    """
+    stride = code_class_probs.shape[-1]
+    neighbours = torch.eye(9, device=code_class_probs.device).view(9, 1, 3, 3)
+    enlarged = nn.functional.interpolate(neighbours, scale_factor=stride, mode="bilinear", align_corners=False)
+    share = enlarged[:, 0, stride : 2 * stride, stride : 2 * stride]  # of each neighbour in the middle cell's pixels
+    return torch.einsum("vkyx,nyx->vkn", code_class_probs, share).reshape(*code_class_probs.shape[:2], 3, 3)
+
+
 def standardised(table: Tensor) -> Tensor:
     """Columns of mean 0 and variance 1: (V, C) float32 to the same.
 
@@ -297,3 +238,53 @@ def standardised(table: Tensor) -> Tensor:
     centred = table.detach() - table.detach().mean(dim=0)
     deviation = centred.square().mean(dim=0).sqrt()
     return centred / deviation.clamp(min=(deviation.max() / 1000).clamp(min=1e-12))
+
+
+def folded(features: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Folds a 1x1 convolution and its BatchNorm into one linear map, before either is carried out.
+
+    While training, BatchNorm needs mean and variance of the convolution's outputs over all cells. Of a linear map they
+    follow from those of its inputs, W m and diag(W S W^T) with their covariance S, so a wide output never exists, and
+    a loss can go through its cells some at a time. Gradients pass through both as through BatchNorm itself.
+
+    Args:
+        features: (B, C, h, w) float.
+        convolution: 1x1, without bias.
+        norm: its BatchNorm; running statistics are kept as it keeps them.
+
+    Returns:
+        weight (D, C) and bias (D,), float32, or float64 for such features.
+    """
+    wide = torch.promote_types(features.dtype, torch.float32)
+    weight = convolution.weight.flatten(1).to(wide)
+    with torch.autocast(features.device.type, enabled=False):  # statistics want full precision
+        if norm.training:
+            cells = features.movedim(1, -1).flatten(0, 2).to(wide)
+            mean, covariance = checkpoint(_moments, cells, use_reentrant=False)
+            mean, variance = weight @ mean, ((weight @ covariance) * weight).sum(dim=1)
+            _keep(norm, mean.detach(), variance.detach(), len(cells))
+        else:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            mean, variance = norm.running_mean, norm.running_var
+        gain = norm.weight * (variance + norm.eps).rsqrt()
+        return gain[:, None] * weight, norm.bias - gain * mean
+
+
+def _moments(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and covariance (C, C) of cells (N, C) float, without a degree of freedom taken off."""
+    mean = cells.mean(dim=0)
+    centred = cells - mean
+    return mean, centred.T @ centred / len(cells)
+
+
+def _keep(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Moves the running statistics towards those of this batch, the variance without its bias."""
+    assert norm.momentum is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    unbiased = variance * (count / max(count - 1, 1))
+    norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+    norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)

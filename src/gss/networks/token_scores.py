@@ -1,4 +1,7 @@
-"""p(z | image) as a linear map that is not yet carried out: V scores per cell are more than memory should hold."""
+"""p(z | image) as a linear map that is not yet carried out: V scores per cell are more than memory should hold.
+
+Rows stand for all tokens, or for those alone that training maskiges use, with an exact way back (`Vocabulary`).
+"""
 
 from __future__ import annotations
 
@@ -9,45 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
-
-# FOLDED Which tokens a head scores: all of them, or those that training maskiges use, with an exact way back.
-
-
-class Vocabulary(nn.Module):
-    """The rows of a head and the tokens that they stand for.
-
-    Args:
-        tokens: (R,) int64 in [0, V), ascending: the token of each row.
-        rows: (V,) int64 in [0, R): the row of each token; of a token without a row, that of the one most like it.
-
-    Raises:
-        ValueError: if a token with a row does not come back from it.
-    """
-
-    tokens: Tensor
-    rows: Tensor
-
-    def __init__(self, tokens: Tensor, rows: Tensor) -> None:
-        super().__init__()
-        if not torch.equal(rows[tokens], torch.arange(len(tokens), device=tokens.device)):
-            raise ValueError(f"of {len(tokens)} tokens with a row of their own, not every one comes back from it")
-        self.register_buffer("tokens", tokens)
-        self.register_buffer("rows", rows)
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.tokens)
-
-    @classmethod
-    def held_in(cls, state: Mapping[str, Tensor], prefix: str) -> Vocabulary | None:
-        """The one whose tensors a state dict holds under a prefix, in their size; None where it holds none."""
-        names = [f"{prefix}{name}" for name in ("tokens", "rows")]
-        return cls(*(state[name] for name in names)) if all(name in state for name in names) else None
-
-    def has_row(self, tokens: Tensor) -> Tensor:
-        """Which tokens have a row of their own: int64 in [0, V) to bool, of any one shape."""
-        return self.tokens[self.rows[tokens]] == tokens
-
 
 CodeBlock = tuple[Tensor | None, Tensor]  # (R,) int64 tokens, None: all V; and their entries (R, C) float32
 Layer = tuple[Tensor, Tensor]  # weight (D, C) float and bias (D,) float
@@ -110,7 +74,8 @@ class TokenScores:
             (B, C, h, w) float32.
         """
         held = [self._in_rows(block) for block in blocks]
-        means = torch.cat([self._mean(part, held) for part in self._parts()])
+        # with gradients on, the scores of each part are made again in the backward pass, not kept
+        means = torch.cat([checkpoint(self._mean, part, held, use_reentrant=False) for part in self._parts()])
         return means.view(*self.features.shape[:-1], -1).movedim(-1, 1)
 
     @torch.no_grad()
@@ -148,10 +113,6 @@ class TokenScores:
         return self.vocabulary.rows[tokens[own]], entries[own]
 
     def _mean(self, part: Tensor, blocks: list[CodeBlock]) -> Tensor:
-        """Entries (n, C) for some cells; with gradients on, the scores are made again for them, not kept."""
-        return torch.as_tensor(checkpoint(self._mean_of, part, blocks, use_reentrant=False))
-
-    def _mean_of(self, part: Tensor, blocks: list[CodeBlock]) -> Tensor:
         """Entries (n, C) float32 averaged under the scores of some cells."""
         scores = torch.addmm(self.bias[:, None], self.weight, hidden_layer(part, self.hidden).T)
         with torch.autocast(part.device.type, enabled=False):
@@ -166,6 +127,42 @@ class TokenScores:
     def _parts(self) -> Iterator[Tensor]:
         """Some cells (n, C) at a time."""
         yield from self.features.flatten(0, 2).split(cells_at_a_time(len(self.weight)))
+
+
+class Vocabulary(nn.Module):
+    """The rows of a head and the tokens that they stand for.
+
+    Args:
+        tokens: (R,) int64 in [0, V), ascending: the token of each row.
+        rows: (V,) int64 in [0, R): the row of each token; of a token without a row, that of the most similar one.
+
+    Raises:
+        ValueError: if a token with a row does not come back from it.
+    """
+
+    tokens: Tensor
+    rows: Tensor
+
+    def __init__(self, tokens: Tensor, rows: Tensor) -> None:
+        super().__init__()
+        if not torch.equal(rows[tokens], torch.arange(len(tokens), device=tokens.device)):
+            raise ValueError(f"of {len(tokens)} tokens with a row of their own, not every one comes back from it")
+        self.register_buffer("tokens", tokens)
+        self.register_buffer("rows", rows)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.tokens)
+
+    @classmethod
+    def held_in(cls, state: Mapping[str, Tensor], prefix: str) -> Vocabulary | None:
+        """The one whose tensors a state dict holds under a prefix, in their size; None where it holds none."""
+        names = [f"{prefix}{name}" for name in ("tokens", "rows")]
+        return cls(*(state[name] for name in names)) if all(name in state for name in names) else None
+
+    def has_row(self, tokens: Tensor) -> Tensor:
+        """Which tokens have a row of their own: int64 in [0, V) to bool, of any one shape."""
+        return self.tokens[self.rows[tokens]] == tokens
 
 
 def _classes_of(shares: Tensor, classes: Tensor, least: Tensor, most: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from gss.display.colours import colour_labels
 from gss.labels import IGNORE, LabelSpace
 from gss.metrics.label_statistics import ClassStatistics, class_statistics, distances
 from gss.runs.label_generator import LabelGenerator, SamplingSettings
-from gss.token_model.sampling import permuted_across_grids, shuffled_within
+from gss.token_model.sampling import permuted_across_grids, permuted_within_grids
 
 COLUMNS = 4  # of the contact sheet of new maps
 SHOWN = 8  # maps of each kind on a contact sheet
@@ -85,7 +85,7 @@ def _compared(
         "real, through tokens": label_generator.labels(tokens),
         "drawn": sampled,
         "control: dealt among maps": label_generator.labels(permuted_across_grids(tokens, generator)),
-        "control: shuffled in each map": label_generator.labels(shuffled_within(tokens, generator)),
+        "control: shuffled in each map": label_generator.labels(permuted_within_grids(tokens, generator)),
     }
 
 

@@ -1,6 +1,7 @@
 """A distribution over token grids that is learned by filling in masked tokens: p(z), stage one without any labels.
 
-The network is that of MaskGIT (Chang, Zhang, Jiang, Liu, Freeman; CVPR 2022), at the size of a label map's grid.
+The network is that of MaskGIT (Chang, Zhang, Jiang, Liu, Freeman; CVPR 2022), at the size of a label map's grid. How
+much of a grid is masked, in training and while sampling, follows its cosine schedule (section 3.3).
 """
 
 from __future__ import annotations
@@ -55,9 +56,7 @@ class MaskedTokenTransformer(nn.Module):
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
         )
-        layer.self_attn.dropout = (
-            0.0  # on a CPU, attention with dropout takes the slow way: a step took 2.5 times as long
-        )
+        layer.self_attn.dropout = 0.0  # on a CPU attention with dropout takes the slow way: 2.5 times as long a step
         self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         nn.init.trunc_normal_(self.embedding.weight, std=SCALE)
@@ -119,9 +118,6 @@ class MaskedTokenTransformer(nn.Module):
         return features @ self.embedding.weight[: self.vocab_size].T + self.bias
 
 
-# FOLDED How much of a grid is masked, in training and while drawing: the cosine schedule (MaskGIT, section 3.3).
-
-
 def share_masked(progress: float | Tensor) -> Tensor:
     """Share of the tokens, in [0, 1], that is still masked after a share `progress` in [0, 1] of the steps.
 
@@ -131,7 +127,7 @@ def share_masked(progress: float | Tensor) -> Tensor:
 
 
 def random_masks(num_grids: int, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Which tokens the model has to find in training: at least one of each grid.
+    """Samples which tokens the model has to find in training: at least one of each grid.
 
     Args:
         num_grids: B.

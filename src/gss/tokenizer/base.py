@@ -10,6 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+PSEUDO_COUNT = 0.5  # cells that every token is credited with, so that none is impossible
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -199,11 +201,6 @@ def check_divisible(maskige: Tensor, stride: int) -> None:
         )
 
 
-# FOLDED How often training maskiges use each token of a tokenizer that is not trained on them.
-
-PSEUDO_COUNT = 0.5  # added to every token, so that none is impossible
-
-
 def count_tokens(
     tokenizer: Tokenizer,
     maskiges: Iterable[Tensor],
@@ -211,9 +208,9 @@ def count_tokens(
     num_pictures: int,
     on_iteration: Callable[[int], None],
 ) -> Tensor:
-    """Cells that took each token among the first pictures, with half a cell added to every token.
+    """How often training maskiges use each token of a tokenizer that is not trained on them.
 
-    A cell counts where it covers a labelled pixel.
+    Every cell that covers a labelled pixel counts, among the first pictures, and PSEUDO_COUNT cells for each token.
 
     Args:
         tokenizer: its tokens are counted.
@@ -223,7 +220,7 @@ def count_tokens(
         on_iteration: called with the number of pictures counted.
 
     Returns:
-        counts (V,) float32 on that device.
+        Counts (V,) float32 on that device.
     """
     counts, done = torch.full((tokenizer.vocab_size,), PSEUDO_COUNT, device=ignore_colour.device), 0
     for maskige in maskiges:

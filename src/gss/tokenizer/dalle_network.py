@@ -1,4 +1,4 @@
-"""The two networks of OpenAI's discrete VAE, rebuilt from their published layout (Ramesh et al., 2021, "DALL-E").
+"""The two networks of OpenAI's discrete VAE, rebuilt from their published layout (Ramesh et al., 2021, appendix A).
 
 The code is our own; widths, kernels, residual gain and pixel mapping are those of github.com/openai/DALL-E, whose
 licence asks that the use of its dVAE be clearly indicated: `tokenizer=dalle` is that dVAE and nothing of ours.
@@ -11,8 +11,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-
-# FOLDED Sizes, stride and pixel mapping of OpenAI's discrete VAE, as published (Ramesh et al., 2021, appendix A).
 
 STRIDE = 8  # three halvings, between four groups of blocks
 MARGIN = 0.1  # of the pixel mapping: a logit-Laplace likelihood needs values away from 0 and 1
@@ -49,50 +47,6 @@ class DVAELayout:
     def gain(self) -> float:
         """What a block's residual counts: 1 / (number of blocks)^2."""
         return 1 / (len(WIDTHS) * self.num_blocks) ** 2
-
-
-def map_pixels(maskige: Tensor) -> Tensor:
-    """Moves a picture (B, 3, H, W) float32 from [0, 1] into [0.1, 0.9]: (1 - 2 eps) x + eps."""
-    return (1 - 2 * MARGIN) * maskige + MARGIN
-
-
-def unmap_pixels(mapped: Tensor) -> Tensor:
-    """Undoes `map_pixels` and clips: (B, 3, H, W) float32 in [0, 1] to the same."""
-    return ((mapped - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
-
-
-class ResidualBlock(nn.Module):
-    """Shortcut(x) + gain * four times (ReLU, convolution), through a bottleneck of a quarter of the width.
-
-    Args:
-        before: channels C of the input.
-        after: channels C' of the output; the shortcut is a 1x1 convolution where it differs from `before`.
-        kernels: sides of the four convolutions.
-        gain: what the residual counts.
-    """
-
-    def __init__(self, before: int, after: int, kernels: tuple[int, int, int, int], gain: float) -> None:
-        super().__init__()
-        middle, self.gain = after // 4, gain
-        widths = pairwise((before, middle, middle, middle, after))
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(*width, kernel, padding=kernel // 2) for width, kernel in zip(widths, kernels, strict=True)
-        )
-        self.shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
-
-    def forward(self, features: Tensor, doubled: bool = False) -> Tensor:
-        """(B, C, H, W) float to (B, C', H, W), or to (B, C', 2 H, 2 W) as if the input had been doubled before.
-
-        Repeating pixels commutes with 1x1 convolutions, so those of a doubled input run before the doubling: a quarter
-        of the work, and the widest map is never held at the larger size.
-        """
-        first, *others = self.convolutions
-        residual, shortcut = first(features.relu()), self.shortcut(features)
-        if doubled:
-            residual, shortcut = (nn.functional.interpolate(part, scale_factor=2.0) for part in (residual, shortcut))
-        for convolution in others:
-            residual = convolution(residual.relu_())
-        return torch.as_tensor(residual.mul_(self.gain).add_(shortcut))
 
 
 class DVAEEncoder(nn.Module):
@@ -145,6 +99,40 @@ class DVAEDecoder(nn.Module):
         return unmap_pixels(self.output(features.relu())[:, :3].float().sigmoid())
 
 
+class ResidualBlock(nn.Module):
+    """Shortcut(x) + gain * four times (ReLU, convolution), through a bottleneck of a quarter of the width.
+
+    Args:
+        before: channels C of the input.
+        after: channels C' of the output; the shortcut is a 1x1 convolution where it differs from `before`.
+        kernels: sides of the four convolutions.
+        gain: what the residual counts.
+    """
+
+    def __init__(self, before: int, after: int, kernels: tuple[int, int, int, int], gain: float) -> None:
+        super().__init__()
+        middle, self.gain = after // 4, gain
+        widths = pairwise((before, middle, middle, middle, after))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(*width, kernel, padding=kernel // 2) for width, kernel in zip(widths, kernels, strict=True)
+        )
+        self.shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
+
+    def forward(self, features: Tensor, doubled: bool = False) -> Tensor:
+        """(B, C, H, W) float to (B, C', H, W), or to (B, C', 2 H, 2 W) as if the input had been doubled before.
+
+        Repeating pixels commutes with 1x1 convolutions, so those of a doubled input run before the doubling: a quarter
+        of the work, and the widest map is never held at the larger size.
+        """
+        first, *others = self.convolutions
+        residual, shortcut = first(features.relu()), self.shortcut(features)
+        if doubled:
+            residual, shortcut = (nn.functional.interpolate(part, scale_factor=2.0) for part in (residual, shortcut))
+        for convolution in others:
+            residual = convolution(residual.relu_())
+        return torch.as_tensor(residual.mul_(self.gain).add_(shortcut))
+
+
 def _groups(widths: list[int], layout: DVAELayout, kernels: tuple[int, int, int, int]) -> nn.ModuleList:
     """Groups of `num_blocks` blocks, the first of which changes the width."""
     return nn.ModuleList(
@@ -156,3 +144,13 @@ def _groups(widths: list[int], layout: DVAELayout, kernels: tuple[int, int, int,
         )
         for before, after in pairwise(widths)
     )
+
+
+def map_pixels(maskige: Tensor) -> Tensor:
+    """Moves a picture (B, 3, H, W) float32 from [0, 1] into [0.1, 0.9]: (1 - 2 eps) x + eps."""
+    return (1 - 2 * MARGIN) * maskige + MARGIN
+
+
+def unmap_pixels(mapped: Tensor) -> Tensor:
+    """Undoes `map_pixels` and clips: (B, 3, H, W) float32 in [0, 1] to the same."""
+    return ((mapped - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)

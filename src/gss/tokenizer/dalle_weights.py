@@ -1,8 +1,8 @@
 """The dVAE's weights as `python -m gss.convert dalle` writes them: one safetensors file that executes nothing.
 
 Format `gss-dalle/1`: tensors named as in `gss.tokenizer.dalle_network`, under `encoder.` and `decoder.`; the header's
-metadata holds one JSON text under `gss` with the layout, the SHA-256 of the two files it was made from, and one of
-the tensors.
+metadata holds one JSON text under `gss` with the layout, the SHA-256 of the two files it was made from, and that of the
+tensors.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class PatchDictionary(Tokenizer):
         count_power: weight of a distinct patch is its count to this power: less than 1 prepares for patches that are
             not among the training ones.
         class_balance: a class counts (its share of pixels)^-class_balance in a mistake; 0: all wrong pixels alike.
-        seed: draws the first codes.
+        seed: of the random choice of the first codes.
     """
 
     trainable, fitted = False, True

@@ -1,4 +1,8 @@
-"""The quantizers by name, and the one whose codes move: vectors that follow the latents they stand for."""
+"""Quantizers of learned tokenizers: each vector of a latent becomes one of V codes.
+
+Codes follow the latents that they stand for (`ema`), or never move and only their usage is counted: finite scalar
+quantization (`fsq`) and lookup-free quantization (`lfq`).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,12 @@ from vector_quantize_pytorch import FSQ, LFQ, VectorQuantize
 
 from gss.registry import lookup
 
-# FOLDED What every quantizer of a learned tokenizer does: each vector of a latent becomes one of V codes.
-
 USAGE_FLOOR = 1e-3  # cells: a code that never occurs keeps a finite logarithm
+# How sharply LFQ's entropies see a latent. At the library's 100 they are flat except next to zero and the codebook
+# collapses: 200 steps on drawn scenes used a quarter of 256 codes, and all of them at 10.
+LFQ_INVERSE_TEMPERATURE = 10.0
+FSQ_MARGIN = 1e-3  # by which the library's bound reaches beyond the outermost levels
+SMALLEST, LARGEST, FEW = 3, 16, 5  # levels of a dimension: the library has no grid of 2, and fewer than 5 lose most
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,54 @@ class Quantizer(nn.Module, ABC):
         return (usage / usage.sum()).log()
 
 
-# FOLDED Codes that never move: finite scalar and lookup-free quantization, of which only the usage is counted.
+class MovingAverageCodes(Quantizer):
+    """Codes that follow the mean of the latents that they stand for (`VectorQuantize`).
 
-# How sharply LFQ's entropies see a latent. At the library's 100 they are flat except next to zero and the codebook
-# collapses: 200 steps on drawn scenes used a quarter of 256 codes, and all of them at 10.
-LFQ_INVERSE_TEMPERATURE = 10.0
-FSQ_MARGIN = 1e-3  # by which the library's bound reaches beyond the outermost levels
+    Codes that fall out of use restart at latents of the batch.
+
+    Args:
+        dim: D.
+        vocab_size: V.
+        decay: of the moving averages.
+    """
+
+    def __init__(self, dim: int, vocab_size: int, decay: float) -> None:
+        super().__init__(dim, vocab_size)
+        self.layer = VectorQuantize(
+            dim=dim,
+            codebook_size=vocab_size,
+            decay=decay,
+            kmeans_init=True,
+            threshold_ema_dead_code=1,
+            accept_image_fmap=True,
+            rotation_trick=False,
+        )
+
+    @property
+    def codebook(self) -> Tensor:
+        """The codes: (V, D) float32."""
+        return torch.as_tensor(self.layer.codebook)
+
+    @property
+    def usage(self) -> Tensor:
+        """The library's own moving average: (V,) float32."""
+        return torch.as_tensor(self.layer._codebook.cluster_size.flatten())
+
+    def start_from(self, codes: Tensor) -> None:
+        """Takes over codes (V, D) float32, instead of choosing them from the first batch."""
+        held = self.layer._codebook
+        held.embed.copy_(codes)
+        held.embed_avg.copy_(codes)
+        held.cluster_size.fill_(1)
+        held.initted.fill_(True)
+
+    def encode(self, latent: Tensor) -> Tensor:
+        """Nearest code by Euclidean distance: (B, D, h, w) float32 to (B, h, w) int64 in [0, V)."""
+        return self.logits(latent).argmax(1)
+
+    def forward(self, latent: Tensor) -> Quantized:
+        """Quantizes a latent (B, D, h, w) float32, then moves the codes; the loss pulls latents to their codes."""
+        return Quantized(*self.layer(latent))
 
 
 class _FixedCodes(Quantizer):
@@ -164,7 +213,7 @@ class FiniteScalarCodes(_FixedCodes):
 class LookupFreeCodes(_FixedCodes):
     """The signs of the latent are the code (`LFQ`, arXiv:2310.05737).
 
-    Its loss draws the latent to +-1, makes each cell's choice certain and the batch's choices diverse:
+    Its loss pulls the latent to +-1, makes each cell's choice certain and the batch's choices diverse:
     |z - q|^2 + entropy_weight * (E[H(p)] - diversity * H(E[p])), with p ~ exp(-10 |z - code|^2) over the codes. The
     entropies take memory for cells times V numbers.
 
@@ -211,11 +260,6 @@ class LookupFreeCodes(_FixedCodes):
         return Quantized(codes, tokens, loss)
 
 
-# FOLDED Which grid of levels gives a vocabulary of exactly V codes, for finite scalar quantization.
-
-SMALLEST, LARGEST, FEW = 3, 16, 5  # of a dimension's levels; the quantizer has no grid of 2, and fewer than 5 lose most
-
-
 def fsq_levels(vocab_size: int, levels: Sequence[int] | None = None) -> tuple[int, ...]:
     """Levels of each dimension, whose product is exactly the vocabulary size V.
 
@@ -249,11 +293,13 @@ def fsq_levels(vocab_size: int, levels: Sequence[int] | None = None) -> tuple[in
 
 
 def _best(vocab_size: int) -> tuple[int, ...] | None:
-    return min(_products(vocab_size, LARGEST), key=_rank, default=None) if vocab_size >= SMALLEST else None
+    """The product of V in the order of preference of `fsq_levels`; None where V is none."""
 
+    def rank(levels: tuple[int, ...]) -> tuple[int, int, int]:
+        """What the smallest is sought of."""
+        return sum(level < FEW for level in levels), levels[0], len(levels)
 
-def _rank(levels: tuple[int, ...]) -> tuple[int, int, int]:
-    return sum(level < FEW for level in levels), levels[0], len(levels)
+    return min(_products(vocab_size, LARGEST), key=rank, default=None) if vocab_size >= SMALLEST else None
 
 
 def _products(product: int, largest: int) -> Iterator[tuple[int, ...]]:
@@ -263,56 +309,6 @@ def _products(product: int, largest: int) -> Iterator[tuple[int, ...]]:
     for level in range(min(largest, product), SMALLEST - 1, -1):
         if product % level == 0:
             yield from ((level, *rest) for rest in _products(product // level, level))
-
-
-class MovingAverageCodes(Quantizer):
-    """Codes that follow the mean of the latents that they stand for (`VectorQuantize`).
-
-    Codes that fall out of use restart at latents of the batch.
-
-    Args:
-        dim: D.
-        vocab_size: V.
-        decay: of the moving averages.
-    """
-
-    def __init__(self, dim: int, vocab_size: int, decay: float) -> None:
-        super().__init__(dim, vocab_size)
-        self.layer = VectorQuantize(
-            dim=dim,
-            codebook_size=vocab_size,
-            decay=decay,
-            kmeans_init=True,
-            threshold_ema_dead_code=1,
-            accept_image_fmap=True,
-            rotation_trick=False,
-        )
-
-    @property
-    def codebook(self) -> Tensor:
-        """The codes: (V, D) float32."""
-        return torch.as_tensor(self.layer.codebook)
-
-    @property
-    def usage(self) -> Tensor:
-        """The library's own moving average: (V,) float32."""
-        return torch.as_tensor(self.layer._codebook.cluster_size.flatten())
-
-    def start_from(self, codes: Tensor) -> None:
-        """Takes over codes (V, D) float32, instead of choosing them from the first batch."""
-        held = self.layer._codebook
-        held.embed.copy_(codes)
-        held.embed_avg.copy_(codes)
-        held.cluster_size.fill_(1)
-        held.initted.fill_(True)
-
-    def encode(self, latent: Tensor) -> Tensor:
-        """Nearest code by Euclidean distance: (B, D, h, w) float32 to (B, h, w) int64 in [0, V)."""
-        return self.logits(latent).argmax(1)
-
-    def forward(self, latent: Tensor) -> Quantized:
-        """Quantizes a latent (B, D, h, w) float32, then moves the codes; the loss draws latents to their codes."""
-        return Quantized(*self.layer(latent))
 
 
 def build_quantizer(

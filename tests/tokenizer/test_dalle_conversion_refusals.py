@@ -13,7 +13,7 @@ import zipfile
 import pytest
 import torch
 
-from gss.tokenizer.inert_pickle import StoredTensor, find_tensors, read_torch_file
+from gss.tokenizer.dalle_conversion import load_inert
 from published_dvae import Sizes, build, save_module
 
 ENCODER = "dall_e.encoder.Encoder"
@@ -27,6 +27,10 @@ class Bomb:
 
     def __reduce__(self):
         return self.call[0], tuple(self.call[1:])
+
+
+def load(path):
+    return load_inert(path.name, path.read_bytes())
 
 
 @pytest.fixture
@@ -58,13 +62,13 @@ def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path, marker, 
     encoder.blocks.group_2.note = bombs(marker)[name]
     save_module(encoder, path, legacy)
     with pytest.raises(ValueError, match=rf"^encoder\.pkl would run {name} when loaded: refused"):
-        read_torch_file(path)
+        load(path)
 
 
 def archive(path, pickled, **more):
     """A torch zip archive around any pickle."""
     with zipfile.ZipFile(path, "w") as made:
-        for name, content in {"data.pkl": pickled, **more}.items():
+        for name, content in {"version": b"3\n", "data.pkl": pickled, **more}.items():
             made.writestr(f"archive/{name}", content)
     return path
 
@@ -91,16 +95,16 @@ def stack_global(module, name):
 def test_no_opcode_finds_a_way(tmp_path, marker, pickled, name):
     path = archive(tmp_path / "encoder.pkl", pickled.replace(b"MARKER", str(marker).encode()))
     with pytest.raises(ValueError, match=f"would run {name} when loaded: refused"):
-        read_torch_file(path)
+        load(path)
 
 
 def test_stand_ins_of_one_file_are_not_those_of_the_next(tmp_path):
     defaced = b"\x80\x02cdall_e.encoder\nEncoder\nN}X\x04\x00\x00\x00kindX\x01\x00\x00\x00xs\x86b."
     pickletools.dis(defaced, out=io.StringIO())  # it is a well-formed pickle
     with pytest.raises(ValueError, match="damaged"):
-        read_torch_file(archive(tmp_path / "encoder.pkl", defaced))
+        load(archive(tmp_path / "encoder.pkl", defaced))
     save_module(build(Sizes())["encoder"], tmp_path / "encoder.pkl")
-    assert type(read_torch_file(tmp_path / "encoder.pkl").root).kind == ENCODER
+    assert type(load(tmp_path / "encoder.pkl")).__name__ == ENCODER
 
 
 def tensor(storage=("storage", "FLOAT", "0", "cpu", 4), offset=0, shape=(2, 2), strides=(2, 1)):
@@ -118,15 +122,8 @@ def tensor(storage=("storage", "FLOAT", "0", "cpu", 4), offset=0, shape=(2, 2), 
 
 def test_a_tensor_said_by_hand_is_read(tmp_path):
     numbers = torch.arange(4.0)
-    file = read_torch_file(archive(tmp_path / "a.pkl", tensor(), **{"data/0": numbers.numpy().tobytes()}))
-    assert file.tensor(file.root).equal(numbers.view(2, 2))
-
-
-def read_all(path):
-    """Everything that a conversion would read of a file."""
-    file = read_torch_file(path)
-    stored = [file.root] if isinstance(file.root, StoredTensor) else find_tensors(file, ENCODER).tensors.values()
-    return [file.tensor(tensor) for tensor in stored]
+    path = archive(tmp_path / "a.pkl", tensor(), **{"data/0": numbers.numpy().tobytes()})
+    assert load(path).equal(numbers.view(2, 2))
 
 
 @pytest.mark.parametrize(
@@ -139,9 +136,7 @@ def read_all(path):
         {"strides": (0, 0), "shape": (1 << 20, 1 << 20)},
         {"strides": (-1, 1)},
         {"shape": (2, "2")},
-        {"shape": [2, 2]},
         {"shape": (4,)},
-        {"shape": (0, 2)},
         {"storage": ("storage", "FLOAT", "0", "cpu", 1 << 40)},
         {"storage": ("storage", "FLOAT", "1", "cpu", 4)},
         {"storage": ("storage", "FLOAT", "0", "cpu")},
@@ -152,7 +147,7 @@ def read_all(path):
 def test_a_tensor_outside_its_storage_is_refused(tmp_path, said):
     path = archive(tmp_path / "a.pkl", tensor(**said), **{"data/0": bytes(16)})
     with pytest.raises(ValueError, match=r"a\.pkl is damaged"):
-        read_all(path)
+        load(path)
 
 
 def cut(content):
@@ -179,18 +174,17 @@ def test_a_damaged_file_is_said_to_be(tmp_path, legacy, damage):
     save_module(build(Sizes())["encoder"], path, legacy)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"encoder\.pkl is damaged or was not written by torch\.save"):
-        read_all(path)
+        load(path)
 
 
-def test_numbers_of_the_other_byte_order_are_refused(tmp_path):
-    path = archive(tmp_path / "a.pkl", tensor(), byteorder=b"big", **{"data/0": bytes(16)})
-    with pytest.raises(ValueError, match="not little-endian"):
-        read_torch_file(path)
+def test_numbers_of_the_other_byte_order_are_read(tmp_path):
+    numbers = torch.arange(4.0)
+    swapped = {"byteorder": b"big", "data/0": numbers.numpy().byteswap().tobytes()}
+    assert load(archive(tmp_path / "a.pkl", tensor(), **swapped)).equal(numbers.view(2, 2))
 
 
-def test_compressed_entries_are_refused(tmp_path):
-    path = tmp_path / "a.pkl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr("archive/data.pkl", tensor())
-    with pytest.raises(ValueError, match="compressed"):
-        read_torch_file(path)
+def test_a_torchscript_program_is_refused_before_torch_sees_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.jit, "load", lambda *given, **more: pytest.fail("torch.jit.load was called"))
+    path = archive(tmp_path / "a.pkl", tensor(), **{"constants.pkl": b"", "data/0": bytes(16)})
+    with pytest.raises(ValueError, match=r"a\.pkl is a TorchScript program: refused"):
+        load(path)
