@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from gss.cli.command_line import one_sentence
-from gss.tokenizer.dalle_weights import DALLE_PLACE, find_dalle
+
+DALLE_PLACE = "https://cdn.openai.com/dall-e/ (the links of github.com/openai/DALL-E)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,7 +31,11 @@ def convert(arguments: list[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
     expected = dict(_named_sum(text) for text in chosen.sha256)
     output = chosen.output or chosen.folder / "dalle.safetensors"
-    find_dalle(chosen.folder)  # before torch is imported
+    missing = [name for name in ("encoder.pkl", "decoder.pkl") if not (chosen.folder / name).is_file()]
+    if missing:  # said here too, before seconds are spent on torch
+        raise ValueError(
+            f"there is no {' and no '.join(missing)} in {chosen.folder}: fetch what is missing from {DALLE_PLACE}"
+        )
     from gss.tokenizer.dalle_conversion import convert_dalle
 
     weights = convert_dalle(chosen.folder, output, expected)

@@ -18,7 +18,10 @@ MISTAKES = {
     "no stage": (["train"], r"stage=prior or stage=conditioning"),
     "no folder for own data": (["train", "stage=prior", "data=folder"], r"data\.label_space\.names, data\.root"),
     "no checkpoint to evaluate": (["evaluate"], r"give checkpoint=PATH of stage=conditioning"),
-    "a mode that there is not": (["evaluate", "mode=sampling"], r"mode=sampling .* segmentation, reconstruction"),
+    "a mode that there is not": (
+        ["evaluate", "mode=sampling"],
+        r"mode='sampling': one of segmentation, reconstruction",
+    ),
     "a tokenizer that is not made yet": (["evaluate", "mode=reconstruction", "tokenizer=vqvae"], r"train stage=prior`"),
     "no images to predict": (["predict", "checkpoint=last.ckpt"], r"give either input=FOLDER.*submission=NAME"),
     "no artefact to draw from": (["sample"], r"prior=VALUE"),

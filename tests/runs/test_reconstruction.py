@@ -142,7 +142,7 @@ def test_the_codebook_begins_with_what_is_used_most(measured, truth):
     cells = (labels != 255).unflatten(1, (-1, 8)).unflatten(3, (-1, 8)).any(4).any(2)  # stride 8
     counts = torch.bincount(tokens[cells], minlength=autoencoder.tokenizer.vocab_size)
     order = counts.argsort(descending=True, stable=True)
-    tiles = [autoencoder.decode(order[rank].expand(1, 1, 1)).maskige[0] for rank in (0, 1, 2, -1)]
+    tiles = [autoencoder.decode(order[rank].expand(1, 1, 1)).maskige()[0] for rank in (0, 1, 2, -1)]
     found = [places(pixels, enlarged(tile, 4))[0] for tile in tiles]
     assert found == sorted(found)
     assert len(set(found)) == 4

@@ -88,11 +88,11 @@ def _tokenizer_phase(
 ) -> TokenizerPhase:
     """How a tokenizer is trained; what classes count is asked of the data only where it is trained on labels."""
     settings = {key: config["stage"][key] for key in ("commitment_weight", "cross_entropy_weight")}
-    tokenizer, weights, windows = autoencoder.tokenizer, None, config["stage"]["windows"]
+    tokenizer, weights, crops = autoencoder.tokenizer, None, config["stage"]["windows"]
     if tokenizer.trainable and tokenizer.fitted:
-        balance = config["stage"]["class_balance"]
-        weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
-    return TokenizerPhase(**settings, class_weights=weights, windows=BoundaryCrops(**windows) if windows else None)
+        power = config["stage"]["class_balance"]
+        weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, power)
+    return TokenizerPhase(**settings, class_weights=weights, windows=BoundaryCrops(**crops) if crops else None)
 
 
 def transforms_parts(config: Mapping[str, Any], parts: RunParts) -> RunParts:
