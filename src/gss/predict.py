@@ -29,7 +29,7 @@ def predict(config: DictConfig) -> dict[str, Any]:
     """
     if (config.input is None) == (config.submission is None):
         raise ValueError(
-            "give either input=FOLDER, whose images are drawn, or submission=NAME with data=NAME and split=test, "
+            "give either input=FOLDER, whose images are segmented, or submission=NAME with data=NAME and split=test, "
             f"got input={config.input} and submission={config.submission}"
         )
     return _images(config) if config.submission is None else _submission(config)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from gss.assembly.build import build_segmenter
 from gss.cli.configuration import to_plain
 from gss.runs.training import build_trainer
-from gss.stages.execution import prepare_network
+from gss.stages.execution import gathered, prepare_network
 
 
 class Losses(Callback):
@@ -127,3 +127,15 @@ def test_what_lightning_says_is_printed_once(compose_tiny, tmp_path, monkeypatch
     printed.clear()
     logging.getLogger("lightning.pytorch").info("once")
     assert [record.getMessage() for record in printed] == ["once"]
+
+
+def test_one_process_gathers_what_it_has():
+    assert gathered(["a"]) == [["a"]]
+
+
+def test_what_is_gathered_is_of_every_process(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        assert gathered({"loss": 1.0}) == [{"loss": 1.0}]
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Which tokens get a row in the head: those that training maskiges use, and a guard of others like them.
+"""Which tokens get a row in the head: those that training maskiges use, and a guard of those nearest to them.
 
 A tokenizer for images has far more tokens than label maps need, and each costs the head a row. The released code
 has a tool that counts them and a head that does not use it.
@@ -31,7 +31,7 @@ class Selection:
     Args:
         vocabulary: the tokens with a row; None: all of them.
         num_used: those that training maskiges use; 0 where nothing was counted.
-        num_guard: those beyond them that are like them.
+        num_guard: those beyond them that are nearest to them.
         vocab_size: V.
     """
 

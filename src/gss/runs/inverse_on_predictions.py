@@ -52,7 +52,8 @@ def run_on_predictions(config: Mapping[str, Any], parts: RunParts, trainer: L.Tr
     check_same_classes("the checkpoint", known, f"data={parts.datamodule.name}", space.names)
     segmenter, readout = restore_segmenter(checkpoint), checkpoint["gss"]["config"]["stage"]["readout"]
     assert segmenter.autoencoder is not None
-    description = _with_reading(checkpoint["gss"]["prior"], describe_prior(config, space))
+    here = describe_prior(config, space)  # the checkpoint's own description, but for how colours are read
+    description = {**checkpoint["gss"]["prior"], **{key: here[key] for key in READING}}
     exchanged = _learning(segmenter.autoencoder, description)
 
     def stage_of(autoencoder: MaskigeAutoencoder, made_of: RunParts) -> PriorStage:
@@ -89,11 +90,6 @@ def _generative_checkpoint(path: str | None) -> dict[str, Any]:
     if "prior" in checkpoint.get("gss", {}) and checkpoint["gss"]["prior"] is None:
         raise ValueError(f"checkpoint={path} is of a pixel twin, which generates no maskige: give another one")
     return checkpoint
-
-
-def _with_reading(description: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint's own description of stage one, but for how colours are read."""
-    return {**description, **{key: here[key] for key in READING}}
 
 
 def _learning(autoencoder: MaskigeAutoencoder, description: Mapping[str, Any]) -> MaskigeAutoencoder:

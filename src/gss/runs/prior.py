@@ -90,8 +90,8 @@ def _tokenizer_phase(
     settings = {key: config["stage"][key] for key in ("commitment_weight", "cross_entropy_weight")}
     tokenizer, weights, crops = autoencoder.tokenizer, None, config["stage"]["windows"]
     if tokenizer.trainable and tokenizer.fitted:
-        balance = config["stage"]["class_balance"]
-        weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, balance)
+        power = config["stage"]["class_balance"]
+        weights = class_weights(datamodule.label_batches("train"), datamodule.num_classes, power)
     return TokenizerPhase(**settings, class_weights=weights, crops=BoundaryCrops(**crops) if crops else None)
 
 
