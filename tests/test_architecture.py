@@ -31,7 +31,7 @@ ROOMS = {  # a room, and the rooms that it may import from beside itself
     "atomic_files": "",
     "tensor_file": "atomic_files",
     "window_attention": "",
-    "data": "labels registry atomic_files",
+    "data": "labels registry atomic_files display",  # long readings show how far they have come
     "maskige": "labels registry window_attention",  # maskige, tokenizer, networks and token_model do not meet:
     "tokenizer": "labels registry tensor_file",  # the pipeline brings them together
     "networks": "labels registry window_attention",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from gss.data.progress import shown
+from gss.display.progress import track
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -59,7 +59,7 @@ def unpack(archive: Path, folder: Path, part: str | None = None, limits: Limits 
             require_space(folder.parent, total, f"unpacking '{archive}'")
             unfinished = Path(place) / "all"
             unfinished.mkdir()
-            for entry in shown(entries, f"unpacking {archive.name}", len(entries)):
+            for entry in track(entries, f"unpacking {archive.name}", unit="files"):
                 _write_entry(archive, opened, entry, unfinished)
             whole = unfinished / (part or "")
             if not whole.is_dir():

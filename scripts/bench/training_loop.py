@@ -15,13 +15,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -30,7 +29,6 @@ from bench.scenes import drawn_scenes, experiment, fitted_autoencoder, label_spa
 from gss.assembly.build import build_segmenter
 from gss.callbacks.progress import StepProgress
 from gss.cli.configuration import instantiate
-from gss.display.progress import choose_display
 from gss.objectives.conditioning import build_criterion, build_target_encoder, pixel_loss
 from gss.objectives.divergence import token_divergence
 from gss.objectives.targets import TargetEncoder
@@ -138,10 +136,10 @@ def _data(images: Tensor, labels: Tensor, batch_size: int, steps: int) -> DataLo
 def _fit(stage: ConditioningStage, config: dict[str, Any], turns: StepByStep, data: DataLoader[Batch]) -> None:
     with tempfile.TemporaryDirectory() as folder, _silence():
         settings = {**config, "paths": {**config["paths"], "run": folder}}
-        progress = StepProgress(choose_display(Console(file=io.StringIO())))  # told, but to nobody
         logger = CSVLogger(folder, name="", version="")
-        trainer = build_trainer(settings, [progress, turns], [logger], turns.bare.clip)
-        trainer.fit(stage.train(), train_dataloaders=data)
+        trainer = build_trainer(settings, [StepProgress(), turns], [logger], turns.bare.clip)
+        with redirect_stdout(io.StringIO()):  # progress is told, but to nobody
+            trainer.fit(stage.train(), train_dataloaders=data)
 
 
 @contextmanager

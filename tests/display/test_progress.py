@@ -1,14 +1,14 @@
-"""Progress in words and bars: a clock under the test's control tells how long is left."""
+"""Progress in lines and bars: a clock under the test's control tells how long is left."""
 
 from __future__ import annotations
 
-import io
 import re
+from collections.abc import Iterator
 
 import pytest
-from rich.console import Console
+import rich
 
-from gss.display.progress import BarDisplay, LineDisplay, choose_display, track
+from gss.display.progress import Lines, shows_bars, time_left, track
 
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -24,148 +24,120 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("gss.display.progress.monotonic", clock)
+    return clock
 
 
 @pytest.fixture
-def paper() -> Console:
-    """A console that is a file."""
-    return Console(file=io.StringIO(), width=40)
+def screen() -> Iterator[None]:
+    """The output is a terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm-256color"), ("COLUMNS", "120")):
+            patch.setenv(name, value)
+        rich.reconfigure()  # a console keeps what it found when it was made
+        yield
+    rich.reconfigure()
 
 
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Console:
-    """A console that is a terminal."""
-    monkeypatch.setenv("TERM", "xterm-256color")
-    return Console(file=io.StringIO(), force_terminal=True, width=120)
+Told = pytest.CaptureFixture[str]
 
 
-def written(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def frames(console: Console) -> list[str]:
-    """What the terminal showed, without its control sequences."""
-    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(console)).splitlines()
-    return [line.strip() for line in lines if line.strip()]
-
-
-def run(console: Console, clock: Clock, total: int | None, upto: int, start: int = 0, quiet: float = 0.0) -> list[str]:
-    """Tell a task of one second per step, and give its lines."""
-    task = LineDisplay(console, clock).task("stage=prior training", total, "steps", start, quiet)
+def run(told: Told, clock: Clock, total: int | None, upto: int, start: int = 0, quiet: float = 0.0) -> list[str]:
+    """Tell of work of one second per step, and give its lines."""
+    lines = Lines("stage=prior training", total, "steps", start, quiet)
     for completed in range(start + 1, upto + 1):
         clock.seconds += 1.0
-        task.update(completed, lambda: "loss 2.31")
-    task.finish()
-    return written(console).splitlines()
+        lines.update(completed, lambda: "loss 2.31")
+    return told.readouterr().out.splitlines()
 
 
-def test_a_line_comes_about_every_tenth(paper: Console, clock: Clock) -> None:
-    lines = run(paper, clock, 500, 500)
+def test_a_line_comes_about_every_tenth(capsys: Told, clock: Clock) -> None:
+    lines = run(capsys, clock, 500, 500)
     assert [int(re.findall(r"(\d+)/500", line)[0]) for line in lines] == [5, *range(50, 501, 50)]
-    assert lines[3] == "stage=prior training 150/500 steps, 30 %, 0:05:50 left, loss 2.31"
-    assert lines[-1] == "stage=prior training 500/500 steps, 100 %, took 0:08:20, loss 2.31"
+    assert lines[3] == "stage=prior training 150/500 steps, 0:05:50 left, loss 2.31"
+    assert lines[-1] == "stage=prior training 500/500 steps, took 0:08:20, loss 2.31"
 
 
 @pytest.mark.parametrize("total", [1, 3, 7, 10, 99, 101, 1234])
-def test_lines_are_few_and_the_last_one_says_100(paper: Console, clock: Clock, total: int) -> None:
-    lines = run(paper, clock, total, total)
-    assert len(lines) == min(total, 10) + (total >= 100)
-    assert [" 100 %," in line for line in lines] == [False] * (len(lines) - 1) + [True]
+def test_lines_are_few_and_the_last_one_says_how_long_it_took(capsys: Told, clock: Clock, total: int) -> None:
+    lines = run(capsys, clock, total, total)
+    assert min(total, 10) <= len(lines) <= 11
+    assert [", took " in line for line in lines] == [False] * (len(lines) - 1) + [True]
 
 
-def test_almost_done_is_not_done(paper: Console, clock: Clock) -> None:
-    task = LineDisplay(paper, clock).task("x", 1000)
-    clock.seconds = 999.0
-    task.update(999)
-    assert written(paper) == "x 999/1000 steps, 99 %, 0:00:01 left\n"
+def test_a_resumed_task_counts_only_this_run(capsys: Told, clock: Clock) -> None:
+    lines = run(capsys, clock, 500, 450, start=400)
+    assert lines == ["stage=prior training 450/500 steps, 0:00:50 left, loss 2.31"]
 
 
-def test_a_resumed_task_counts_only_this_run(paper: Console, clock: Clock) -> None:
-    lines = run(paper, clock, 500, 450, start=400)
-    assert lines == ["stage=prior training 450/500 steps, 90 %, 0:00:50 left, loss 2.31"]
+@pytest.mark.parametrize("total", [None, float("inf")])
+def test_without_a_total_lines_thin_out(capsys: Told, clock: Clock, total: int | None) -> None:
+    lines = run(capsys, clock, total, 100)
+    counts = [1, 2, 4, 8, 16, 32, 64]
+    assert lines == [f"stage=prior training {count} steps, loss 2.31" for count in counts]
 
 
-def test_without_a_total_lines_thin_out(paper: Console, clock: Clock) -> None:
-    counts = [int(re.findall(r"(\d+) steps", line)[0]) for line in run(paper, clock, None, 100)]
-    assert counts == [1, 2, 4, 8, 16, 32, 64]
-
-
-def test_a_quiet_task_speaks_only_when_it_takes_long(paper: Console, clock: Clock) -> None:
-    assert run(paper, clock, 10, 10, quiet=60.0) == []
-    lines = run(paper, clock, 200, 200, quiet=60.0)
+def test_quiet_lines_come_only_when_it_takes_long(capsys: Told, clock: Clock) -> None:
+    assert run(capsys, clock, 10, 10, quiet=60.0) == []
+    lines = run(capsys, clock, 200, 200, quiet=60.0)
     assert [int(re.findall(r"(\d+)/200", line)[0]) for line in lines] == [60, 120, 180]
 
 
-def test_a_note_is_asked_for_only_when_it_is_shown(paper: Console, clock: Clock) -> None:
+def test_a_note_is_asked_for_only_when_it_is_shown(capsys: Told, clock: Clock) -> None:
     asked: list[int] = []
-    task = LineDisplay(paper, clock).task("x", 1000)
+    lines = Lines("x", 1000, "steps")
     for completed in range(1, 1001):
-        task.update(completed, lambda: asked.append(1) or "")
-    assert len(asked) == len(written(paper).splitlines()) == 11
+        lines.update(completed, lambda: asked.append(1) or "")
+    assert len(asked) == len(capsys.readouterr().out.splitlines()) == 11
 
 
-def test_brackets_in_a_description_are_text(paper: Console, screen: Console, clock: Clock) -> None:
-    LineDisplay(paper, clock).task("[red]fit[/red]", 1).update(1)
-    assert written(paper).startswith("[red]fit[/red] 1/1")
-    task = BarDisplay(screen, clock).task("[red]fit[/red]", 1)
-    task.finish()
-    assert "[red]fit[/red]" in written(screen)
+def test_the_time_left_follows_from_the_mean_pace() -> None:
+    assert time_left(10.0, 100, 300) == "0:00:30 left"
+    assert time_left(10.0, 100, 0) == "took 0:00:10"
+    assert time_left(10.0, 0, 300) == time_left(10.0, 100, float("inf")) == ""
 
 
-def test_a_terminal_gets_a_bar_and_its_cursor_back(screen: Console, clock: Clock) -> None:
-    task = choose_display(screen, clock).task("stage=prior training", 500, completed=100)
-    clock.seconds = 10.0
-    task.update(200, lambda: "loss 2.31")
-    task.finish()
-    task.finish()
-    assert re.fullmatch(r"stage=prior training ━+.* 200/500 steps 0:00:30 left loss 2\.31", frames(screen)[-1])
-    assert written(screen).endswith(SHOW_CURSOR)
+def test_brackets_in_a_description_are_text(capsys: Told, screen: None) -> None:
+    Lines("[red]fit[/red]", 1, "steps").update(1)
+    assert capsys.readouterr().out.startswith("[red]fit[/red] 1/1")
+    list(track("a", "[red]fit[/red]"))
+    assert "[red]fit[/red]" in capsys.readouterr().out
 
 
-def test_a_bar_within_a_bar_goes_when_it_ends(screen: Console, clock: Clock) -> None:
-    display = BarDisplay(screen, clock)
-    outer = display.task("training", 5)
-    inner = display.task("validation", 3)
-    clock.seconds = 1.0
-    inner.update(3)
-    inner.finish()
-    assert SHOW_CURSOR not in written(screen)  # the outer one is still live
-    outer.update(5)
-    outer.finish()
-    final = written(screen).rpartition("\x1b[2K")[2]  # after the terminal's last line was wiped
-    assert "training" in final
-    assert "validation" not in final
-    assert written(screen).endswith(SHOW_CURSOR)
-
-
-def test_a_display_can_be_used_again(screen: Console, clock: Clock) -> None:
-    display = BarDisplay(screen, clock)
-    for name in ("first", "second"):
-        task = display.task(name, 1)
-        task.update(1)
-        task.finish()
-    assert written(screen).count(SHOW_CURSOR) == 2
-
-
-def test_the_console_decides(paper: Console, screen: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(choose_display(paper), LineDisplay)
-    assert isinstance(choose_display(screen), BarDisplay)
-    monkeypatch.setenv("TERM", "dumb")
-    dumb = Console(file=io.StringIO(), force_terminal=True)
-    assert isinstance(choose_display(dumb), LineDisplay)
-
-
-def test_track_gives_every_item_and_tells(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_a_bar_and_its_cursor_back(capsys: Told, screen: None) -> None:
     assert list(track("abcd", "reading", unit="files")) == ["a", "b", "c", "d"]
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines] == [f"reading {n}/4 files" for n in range(1, 5)]
+    out = capsys.readouterr().out
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out).splitlines()
+    assert re.match(r"reading ━+ 100% ", [frame for frame in frames if frame.strip()][-1])
+    assert out.endswith(SHOW_CURSOR)
 
 
-def test_track_takes_a_loop_of_unknown_length_that_is_left_early(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_decides(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    assert not shows_bars()
+    request.getfixturevalue("screen")
+    assert shows_bars()
+    monkeypatch.setenv("TERM", "dumb")
+    assert not shows_bars()
+
+
+def test_a_log_file_hears_of_a_tracked_loop_only_when_it_takes_long(capsys: Told, clock: Clock) -> None:
+    assert list(track("abcd", "reading", unit="files")) == ["a", "b", "c", "d"]
+    assert capsys.readouterr().out == ""
+    for _ in track("abcd", "reading", unit="files"):
+        clock.seconds += 30.0
+    assert capsys.readouterr().out.splitlines() == [
+        "reading 1/4 files, 0:01:30 left",
+        "reading 2/4 files, 0:01:00 left",
+        "reading 3/4 files, 0:00:30 left",
+        "reading 4/4 files, took 0:02:00",
+    ]
+
+
+def test_track_takes_a_loop_of_unknown_length_that_is_left_early(capsys: Told, clock: Clock) -> None:
     for number in track(iter(range(100)), "searching", unit="files"):
+        clock.seconds += 30.0
         if number == 3:
             break
     assert capsys.readouterr().out.splitlines() == ["searching 1 files", "searching 2 files"]

@@ -1,164 +1,106 @@
-"""StepProgress: Lightning's loops counted in steps, with the time left; bars on a terminal, else lines."""
+"""StepProgress: Lightning's rich progress bar, counted in optimiser steps; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
-import math
+from time import monotonic
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ProgressBar
-from torch import Tensor
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import CustomProgress, RichProgressBarTheme
+from rich.progress import ProgressColumn, Task, TaskID
+from rich.text import Text
 
-from gss.display.progress import Display, Task, choose_display
+from gss.display.progress import QUIET_SECONDS, Lines, shows_bars, time_left
 
-QUIET_SECONDS = 20.0  # a validation inside training gets plain lines only while it lasts longer than this
+REFRESHES = 10  # of the bars, per second
 
 
-class StepProgress(ProgressBar):
-    """Say what is being done and how long is left, for example `stage=conditioning training 120/500 steps`.
+class StepProgress(RichProgressBar):
+    """Say what is being done and how long is left, for example `stage=conditioning training 120/500`.
 
-    Counts optimiser steps out of `max_steps`, so that a resumed run goes on where it stopped, and takes the
-    time left from the mean pace of this run, validations included. Picks bars or lines by itself. A module
-    may have an attribute `stage_name`.
-
-    Args:
-        display: where to show it; None looks at the console when the run begins.
+    A training is one bar of optimiser steps out of `max_steps`, so that a resumed run goes on where it stopped; beside
+    it stands what the module logs with `prog_bar=True`, such as the loss. A validation has its own bar while it lasts.
+    Where the output is no terminal, the same is told in lines, about a validation within a training only if it takes
+    long. A module may have an attribute `stage_name`. Ranks other than 0 say nothing.
     """
 
-    def __init__(self, display: Display | None = None) -> None:
-        super().__init__()
-        self._display = display
-        self._enabled = True
-        self._training: Task | None = None
-        self._evaluation: Task | None = None  # a validation, test or prediction, perhaps within the training
-        self._batches = 0
-
-    def disable(self) -> None:
-        """Show nothing; Lightning asks for this on all ranks but the first."""
-        self._enabled = False
-
-    def enable(self) -> None:
-        """Show progress again."""
-        self._enabled = True
+    def __init__(self) -> None:
+        theme = RichProgressBarTheme(metrics_text_delimiter=", ", metrics_format=".3g")
+        super().__init__(refresh_rate=REFRESHES, theme=theme)
+        self._lines: dict[TaskID, Lines] = {}  # in the place of bars
+        self._shown_at = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the task of the whole training."""
-        if self._enabled:
-            description, steps = _describe(pl_module, "training"), _total_steps(trainer)
-            self._training = self._shown().task(description, steps, "steps", completed=trainer.global_step)
+        """Begin the one bar of the training, for a resumed one with the steps that are done."""
+        super().on_train_start(trainer, pl_module)
+        if self.is_enabled:
+            total, done = trainer.estimated_stepping_batches, trainer.global_step
+            self.train_progress_bar_id = self._add_task(total, self.train_description, completed=done)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on, where Lightning's bar would begin anew."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the step."""
-        if self._training is not None:
-            self._training.update(trainer.global_step, lambda: _note(trainer, outputs))
+        """Count the step; bars move ten times a second at most, as reading a loss waits for the accelerator."""
+        step, now = trainer.global_step, monotonic()
+        if not self._lines:
+            if now - self._shown_at < 1 / REFRESHES and step != trainer.max_steps:
+                return
+            self._shown_at = now
+            self._update_metrics(trainer, pl_module)
+        self._update(self.train_progress_bar_id, step)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the task of the training."""
-        self._finish()
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What is logged for the progress bar; `train/loss` is called `loss`."""
+        return {key.removeprefix("train/"): float(value) for key, value in trainer.progress_bar_metrics.items()}
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a validation, or Lightning's check of it before training."""
-        if trainer.sanity_checking:
-            self._begin(pl_module, "validation check", trainer.num_sanity_val_batches, QUIET_SECONDS)
+    def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
+        """Lightning's description, bar and count, then our own estimate of the time left."""
+        return [*super().configure_columns(trainer)[:3], TimeLeft()]
+
+    def _init_progress(self, trainer: pl.Trainer) -> None:
+        """Let Lightning begin its bars; where lines are told, its hooks move bars that are not shown."""
+        if self.progress is None or self._progress_stopped:
+            self._lines = {}
+            if self.is_enabled and not shows_bars():
+                self._reset_progress_bar_ids()
+                self.progress, self._progress_stopped = CustomProgress(disable=True), False
+        super()._init_progress(trainer)
+
+    def _add_task(self, total_batches: float, description: str, visible: bool = True, completed: int = 0) -> TaskID:
+        """Begin to tell of a training, or of one loader of a validation, test or prediction."""
+        assert self.progress is not None
+        stage = getattr(self.trainer.lightning_module, "stage_name", None)
+        what = f"stage={stage} {description.lower()}" if stage else description.lower()
+        task_id = super()._add_task(total_batches, what, visible)
+        self.progress.update(task_id, completed=completed, began_with=completed)
+        if self.progress.disable:
+            is_training = description == self.train_description
+            unit, is_aside = "steps" if is_training else "batches", self.trainer.state.fn == "fit" and not is_training
+            self._lines[task_id] = Lines(what, total_batches, unit, completed, QUIET_SECONDS if is_aside else 0.0)
+        return task_id
+
+    def _update(self, progress_bar_id: TaskID | None, current: int, visible: bool = True, hard: bool = False) -> None:
+        """Move a bar, or tell a line."""
+        if progress_bar_id in self._lines:
+            tells_metrics = progress_bar_id == self.train_progress_bar_id
+            self._lines[progress_bar_id].update(current, self._metrics_in_words if tells_metrics else str)
         else:
-            quiet_seconds = QUIET_SECONDS if trainer.state.fn == "fit" else 0.0
-            self._begin(pl_module, "validation", trainer.num_val_batches, quiet_seconds)
+            super()._update(progress_bar_id, current, visible, hard)
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a test."""
-        self._begin(pl_module, "test", trainer.num_test_batches)
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a prediction."""
-        self._begin(pl_module, "prediction", trainer.num_predict_batches)
-
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Count the batch."""
-        self._count_batch()
-
-    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Count the batch."""
-        self._count_batch()
-
-    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Count the batch."""
-        self._count_batch()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the validation."""
-        self._finish_evaluation()
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the test."""
-        self._finish_evaluation()
-
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the prediction."""
-        self._finish_evaluation()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the terminal back before the error is printed."""
-        self._finish()
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """End what is still under way."""
-        self._finish()
-
-    def _shown(self) -> Display:
-        self._display = self._display or choose_display()
-        return self._display
-
-    def _begin(self, pl_module: pl.LightningModule, what: str, batches: Any, quiet_seconds: float = 0.0) -> None:
-        self._finish_evaluation()
-        self._batches = 0
-        if self._enabled:
-            total, description = _total_batches(batches), _describe(pl_module, what)
-            self._evaluation = self._shown().task(description, total, "batches", quiet_seconds=quiet_seconds)
-
-    def _count_batch(self) -> None:
-        self._batches += 1
-        if self._evaluation is not None:
-            self._evaluation.update(self._batches)
-
-    def _finish_evaluation(self) -> None:
-        if self._evaluation is not None:
-            self._evaluation.finish()
-            self._evaluation = None
-
-    def _finish(self) -> None:
-        self._finish_evaluation()
-        if self._training is not None:
-            self._training.finish()
-            self._training = None
+    def _metrics_in_words(self) -> str:
+        metrics = self.get_metrics(self.trainer, self.trainer.lightning_module)
+        return ", ".join(f"{name} {value:.3g}" for name, value in metrics.items())
 
 
-def _describe(pl_module: pl.LightningModule, what: str) -> str:
-    stage = getattr(pl_module, "stage_name", None)
-    return f"stage={stage} {what}" if stage else what
+class TimeLeft(ProgressColumn):
+    """The time left at the mean pace of this run, validations included."""
 
-
-def _total_batches(batches: float | list[int | float]) -> int | None:
-    """Add up the batches of all loaders; None if one of them is endless."""
-    total = sum(batches) if isinstance(batches, list) else batches
-    return int(total) if math.isfinite(total) else None
-
-
-def _total_steps(trainer: pl.Trainer) -> int | None:
-    """Give the optimiser steps of the whole run, from max_steps, else from max_epochs; None if endless."""
-    if trainer.max_steps > 0:
-        return int(trainer.max_steps)
-    if trainer.max_epochs is None or trainer.max_epochs < 0 or not math.isfinite(trainer.num_training_batches):
-        return None
-    steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    return int(trainer.max_epochs * steps_per_epoch)
-
-
-def _note(trainer: pl.Trainer, outputs: Any) -> str:
-    """Write what was logged for the progress bar, and the step's loss unless it is there: `loss 2.31`."""
-    metrics: dict[str, Any] = dict(trainer.progress_bar_metrics)
-    loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-    if isinstance(loss, Tensor) and not any(key.startswith("train/loss") for key in metrics):
-        metrics = {"loss": loss.item(), **metrics}
-    return ", ".join(f"{key.removeprefix('train/')} {float(value):.3g}" for key, value in metrics.items())
+    def render(self, task: Task) -> Text:
+        """Say it for one bar."""
+        seconds = task.finished_time if task.finished else task.elapsed
+        done = task.completed - task.fields.get("began_with", 0)
+        return Text(time_left(seconds or 0.0, done, task.remaining or 0.0))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gss.data.pairs import Fault, Pair, PairSource, list_with_faults
-from gss.data.progress import shown
 from gss.data.verify import inspect_pair, num_threads
+from gss.display.progress import track
 from gss.labels import IGNORE, LabelSpace
 
 
@@ -98,7 +98,9 @@ def survey_split(source: PairSource, label_space: LabelSpace, title: str) -> Sur
     found = Survey(label_space, faults=faults)
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
         looks = pool.map(partial(_look, label_space=label_space), pairs)
-        for pair, (size, pixels, wrong) in shown(zip(pairs, looks, strict=True), f"reading {title}", len(pairs)):
+        for pair, (size, pixels, wrong) in track(
+            zip(pairs, looks, strict=True), f"reading {title}", len(pairs), "pairs"
+        ):
             found.images[pair.condition] += 1
             found.labels[pair.condition] += pair.labels is not None
             found.sizes.update([size] if size else [])

@@ -15,9 +15,9 @@ from PIL import Image
 from gss.atomic_files import write_whole
 from gss.data.cityscapes import CityscapesPairs
 from gss.data.pairs import Pair
-from gss.data.progress import shown
 from gss.data.scenes import draw_scene
 from gss.data.verify import num_threads
+from gss.display.progress import track
 
 SPLITS = ("train", "val", "test")
 _CITY = "drawnville"
@@ -85,7 +85,7 @@ class SyntheticPairs:
             folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=num_threads()) as pool:
             drawn = pool.map(self._draw_one, range(self.num_scenes))
-            for _ in shown(drawn, f"drawing street scenes ({self.split})", self.num_scenes):
+            for _ in track(drawn, f"drawing street scenes ({self.split})", self.num_scenes, "scenes"):
                 pass
         for folder in {path.parent for path in files}:
             for stale in set(folder.glob("[!.]*.png")) - set(files):

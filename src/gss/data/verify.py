@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gss.data.pairs import Fault, Kind, Pair
-from gss.data.progress import shown
 from gss.data.reading import image_size, labels_of, read_ids, require_same_size
+from gss.display.progress import track
 from gss.labels import LabelSpace
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def verify_pairs(pairs: Sequence[Pair], label_space: LabelSpace) -> None:
         once = {(pair.image, pair.labels): pair for pair in pairs}.values()
         checks = [pool.submit(verify_pair, pair, label_space) for pair in once]
         try:
-            for check in shown(checks, "checking images and labels", len(checks)):
+            for check in track(checks, "checking images and labels", unit="pairs"):
                 check.result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from gss.atomic_files import written_together, written_whole
 from gss.data.cache.note import FORMAT, Entry, ShardNote, Table, shard_files, stamp_of, table_of
 from gss.data.pairs import Pair
-from gss.data.progress import shown
 from gss.data.reading import labels_of, pixel_count, read_image, read_pair_labels, require_same_size
 from gss.data.verify import num_threads
+from gss.display.progress import track
 from gss.labels import LabelSpace
 
 Decoded = tuple[Entry, NDArray[np.uint8], NDArray[np.uint8]]
@@ -69,10 +69,10 @@ class SplitCache:
         with _writing_told(self), _alone(self.folder):
             for leftover in self.folder.glob(".*.tmp"):
                 leftover.unlink()
-            shards = shown(range(self.num_shards), f"checking the cache of {self.split}", self.num_shards)
+            shards = track(range(self.num_shards), f"checking the cache of {self.split}", unit="shards")
             todo = [shard for shard in shards if not self._is_kept(shard, full)]
             self._check_space(todo)
-            for shard in shown(todo, f"caching {self.split}", len(todo)):
+            for shard in track(todo, f"caching {self.split}", unit="shards"):
                 self._write_shard(shard)
             self._remove_beyond()
         return len(todo)
