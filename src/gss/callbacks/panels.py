@@ -12,21 +12,6 @@ from PIL import Image
 
 from gss.display import PanelRow, draw_panel
 
-# FOLDED Where a run's own files go.
-
-
-def run_folder(trainer: pl.Trainer) -> Path:
-    """Give the folder of the first logger that has one, else the trainer's.
-
-    `Trainer.log_dir` is not used on purpose: it broadcasts, so a call on rank 0 alone never returns.
-    """
-    for logger in trainer.loggers:
-        folder = getattr(logger, "log_dir", None) or logger.save_dir
-        if folder:
-            return Path(folder)
-    return Path(trainer.default_root_dir)
-
-
 KEY = "val/panel"
 
 
@@ -99,6 +84,18 @@ class PanelCallback(pl.Callback):
         taken = [_hand_over(logger, panel, trainer.global_step) for logger in trainer.loggers]
         if not taken or not all(taken):
             save_panel(panel, run_folder(trainer), trainer.global_step)
+
+
+def run_folder(trainer: pl.Trainer) -> Path:
+    """Give the folder of the first logger that has one, else the trainer's.
+
+    `Trainer.log_dir` is not used on purpose: it broadcasts, so a call on rank 0 alone never returns.
+    """
+    for logger in trainer.loggers:
+        folder = getattr(logger, "log_dir", None) or logger.save_dir
+        if folder:
+            return Path(folder)
+    return Path(trainer.default_root_dir)
 
 
 def save_panel(panel: Image.Image, folder: Path, step: int) -> Path:

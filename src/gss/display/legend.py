@@ -1,4 +1,7 @@
-"""The colour legend below a panel: the classes that occur, the error map's colours, the uncertainty bar."""
+"""The colour legend below a panel, and the typeface and distances that all pictures share.
+
+The legend shows the classes that occur, the error map's colours and the uncertainty bar.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,11 @@ from PIL.ImageFont import FreeTypeFont, Layout, truetype
 from gss.display.colours import Colour
 from gss.display.readings import IGNORED, PALE, WRONG, heat
 
-# FOLDED One typeface and one set of distances, so that all parts of a panel look like one hand's work.
-
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (31, 35, 40)
 FAINT: Colour = (101, 109, 118)
 RULE: Colour = (208, 215, 222)
+BOTH = "class: labels, maskige"
 
 
 @cache
@@ -81,9 +83,6 @@ class Style:
 
 def _between(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))
-
-
-BOTH = "class: labels, maskige"
 
 
 @dataclass(frozen=True)

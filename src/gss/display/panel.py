@@ -1,32 +1,22 @@
-"""The panel: all pictures of some images side by side, from labels to errors, and a colour legend."""
+"""The panel: what is known about some images as pictures side by side, from labels to errors, and a colour legend."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
-
-from gss.display.colours import Pixels, colour_labels, to_pixels
-from gss.display.readings import error_map, heat, share_right, uncertainty
-from gss.labels import LabelSpace
-
-if TYPE_CHECKING:
-    from torch import Tensor
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from PIL.ImageDraw import Draw
 
-from gss.display.colours import Colour, ignore_colour, to_array
+from gss.display.colours import Colour, Pixels, colour_labels, ignore_colour, to_array, to_pixels
 from gss.display.legend import FAINT, INK, PAPER, RULE, Entry, Style, draw_legend, shorten, stack, text_width
-from gss.labels import IGNORE
+from gss.display.readings import error_map, heat, share_right, uncertainty
+from gss.labels import IGNORE, LabelSpace
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-# FOLDED One line of the panel: what is known about an image, and the pictures drawn from it.
 
 
 @dataclass(frozen=True)
@@ -61,6 +51,38 @@ class PanelRow:
         if self.decoded_maskige is not None:
             scale = self.decoded_maskige.shape[-2] // height
             assert self.decoded_maskige.shape[-2:] == (scale * height, scale * width), self.name
+
+
+def draw_panel(
+    rows: Sequence[PanelRow], label_space: LabelSpace, palette: Tensor | None, cell_width: int = 256
+) -> Image.Image:
+    """Draw one line of pictures per row under common titles, and a colour legend below.
+
+    Small pictures are enlarged by whole factors, large ones shrunk to about `cell_width`; colours that
+    stand for classes are never blended. A column that no row fills is left out.
+
+    Args:
+        rows: at least one; sizes may differ from row to row.
+        label_space: K class names and display colours.
+        palette: (K, 3) float in [0, 1], the maskige's colours; None where there is no maskige.
+        cell_width: the width of one picture in pixels; type and distances follow it.
+
+    Raises:
+        ValueError: there is no row to draw.
+    """
+    if not rows:
+        raise ValueError(f"a panel needs an image, got {len(rows)}; raise callbacks.panels.num_rows")
+    style = Style(cell_width)
+    lines = [cells(row, label_space) for row in rows]
+    titles = [title for title in lines[0] if any(line[title].pixels is not None for line in lines)]
+    sizes = [_shown_size(line["image"], cell_width) for line in lines]
+    widest_title = max(text_width(title, style.title) for title in titles)
+    step = max(widest_title + style.gap, *(width for width, _ in sizes)) + style.gap
+    inner = len(titles) * step - style.gap
+    legend = draw_legend(_class_entries(rows, label_space, palette), inner, style, "uncertainty" in titles)
+    strips = [_titles(titles, step, inner + 2, style)]  # pictures have a frame of one pixel, hence 2 more
+    strips += [_strip(line, titles, size, step, inner + 2, style) for line, size in zip(lines, sizes, strict=True)]
+    return _on_paper(stack(strips, inner + 2), legend, style)
 
 
 class Cell(NamedTuple):
@@ -104,38 +126,6 @@ def _doubt(class_probs: Tensor | None) -> Cell:
         return Cell(None)
     doubt = uncertainty(class_probs)
     return Cell(heat(doubt), blend=True, caption=f"mean {doubt.mean():.2f}")
-
-
-def draw_panel(
-    rows: Sequence[PanelRow], label_space: LabelSpace, palette: Tensor | None, cell_width: int = 256
-) -> Image.Image:
-    """Draw one line of pictures per row under common titles, and a colour legend below.
-
-    Small pictures are enlarged by whole factors, large ones shrunk to about `cell_width`; colours that
-    stand for classes are never blended. A column that no row fills is left out.
-
-    Args:
-        rows: at least one; sizes may differ from row to row.
-        label_space: K class names and display colours.
-        palette: (K, 3) float in [0, 1], the maskige's colours; None where there is no maskige.
-        cell_width: the width of one picture in pixels; type and distances follow it.
-
-    Raises:
-        ValueError: there is no row to draw.
-    """
-    if not rows:
-        raise ValueError(f"a panel needs an image, got {len(rows)}; raise callbacks.panels.num_rows")
-    style = Style(cell_width)
-    lines = [cells(row, label_space) for row in rows]
-    titles = [title for title in lines[0] if any(line[title].pixels is not None for line in lines)]
-    sizes = [_shown_size(line["image"], cell_width) for line in lines]
-    widest_title = max(text_width(title, style.title) for title in titles)
-    step = max(widest_title + style.gap, *(width for width, _ in sizes)) + style.gap
-    inner = len(titles) * step - style.gap
-    legend = draw_legend(_class_entries(rows, label_space, palette), inner, style, "uncertainty" in titles)
-    strips = [_titles(titles, step, inner + 2, style)]  # pictures have a frame of one pixel, hence 2 more
-    strips += [_strip(line, titles, size, step, inner + 2, style) for line, size in zip(lines, sizes, strict=True)]
-    return _on_paper(stack(strips, inner + 2), legend, style)
 
 
 def _shown_size(cell: Cell, cell_width: int) -> tuple[int, int]:

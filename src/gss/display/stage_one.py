@@ -1,4 +1,8 @@
-"""The palette as a picture: a swatch per class with its name, and the two colours that are least apart."""
+"""Stage one as pictures: the palette, and the codebook.
+
+The palette has a swatch per class and the two colours that are least apart; the codebook what each token paints, the
+most used first, with its share of the cells.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,10 @@ from PIL.ImageDraw import Draw
 from gss.display.colours import Colour, Pixels
 from gss.display.legend import FAINT, INK, PAPER, RULE, Style, font, shorten, text_width
 
-FEWEST_COLUMNS = 6
+FEWEST_COLUMNS = 6  # of the palette
 SWATCH = (148, 84)  # width and height, pixels
+TILE = 32  # pixels that a token's square is enlarged to, by a whole factor, as far as it is smaller
+MOST_COLUMNS = 32  # of the codebook
 
 
 def draw_palette(names: Sequence[str], colours: Sequence[Colour], closest: tuple[int, int, float]) -> Image.Image:
@@ -70,12 +76,6 @@ def _draw_pair(
     for number, (text, ink) in enumerate(zip(texts, (INK, FAINT), strict=True)):
         draw.text((beside, height // 2 + (2 * number - 1) * style.line // 2), text, ink, style.title, anchor="lm")
     return picture
-
-
-# FOLDED The codebook as a picture: what each token paints, the most used first, with its share of the cells.
-
-TILE = 32  # pixels that a token's square is enlarged to, by a whole factor, as far as it is smaller
-MOST_COLUMNS = 32
 
 
 def draw_codebook(tiles: Pixels, shares: NDArray[np.floating[Any]], heading: str) -> Image.Image:
