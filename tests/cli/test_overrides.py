@@ -138,3 +138,9 @@ def test_keys_of_a_data_set_placed_elsewhere_are_checked():
         check_overrides("config", [*placed, "data.elsewhere.acdc.rot=b"])
     with pytest.raises(ValueError, match=r"data=acdd is not an option of that group"):
         check_overrides("config", ["-m", "stage=prior", "+data@data.elsewhere.other=acdc,acdd"])
+
+
+def test_files_that_others_derive_from_are_no_options():
+    with pytest.raises(ValueError, match=r"experiment=_base_paper is not an option of that group; ") as said:
+        check_overrides("config", ["stage=prior", "experiment=_base_paper"])
+    assert "_base" not in str(said.value).partition(";")[2]

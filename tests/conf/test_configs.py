@@ -92,14 +92,15 @@ ELSEWHERE = {  # used by tests of another file
     },
 }
 BELOW_OTHERS = {  # parts of the runs above
+    "_hydra",
     "config",
     "paths/default",
-    "data/base",
-    "backbone/base",
-    "experiment/base_paper",
-    "experiment/base_paper_cityscapes",
-    "experiment/base_paper_ade20k",
-    "experiment/base_modern",
+    "data/_base",
+    "backbone/_base",
+    "experiment/_base_paper",
+    "experiment/_base_paper_cityscapes",
+    "experiment/_base_paper_ade20k",
+    "experiment/_base_modern",
 }
 
 

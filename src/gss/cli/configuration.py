@@ -29,10 +29,11 @@ def config_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Makes `${gss.absolute:PATH}`, `${gss.data_folder:}` and `${gss.wandb_offline:}` known to OmegaConf."""
+    """Makes `${gss.absolute:PATH}`, `${gss.data_folder:}`, `${gss.wandb_offline:}` and `${gss.groups:}` known."""
     OmegaConf.register_new_resolver("gss.absolute", lambda path: str(Path(path).absolute()), replace=True)
     OmegaConf.register_new_resolver("gss.data_folder", data_folder, replace=True)
     OmegaConf.register_new_resolver("gss.wandb_offline", _wandb_offline, replace=True)
+    OmegaConf.register_new_resolver("gss.groups", _groups_in_words, replace=True)
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -138,3 +139,18 @@ def _wandb_offline() -> bool:
         return netrc.netrc().authenticators("api.wandb.ai") is None
     except (FileNotFoundError, netrc.NetrcParseError):
         return True
+
+
+def is_option(name: str) -> bool:
+    """Whether a file of a group, by its name without ending, can be chosen: `_base` is only derived from."""
+    return not name.startswith("_")
+
+
+def _groups_in_words() -> str:
+    """A line for each group of `conf/` with its options, for `--help`; Hydra's own listing shows `_base` files too."""
+    options: dict[str, list[str]] = {}
+    for path in sorted(config_dir().glob("*/**/*.yaml")):
+        group = path.parent.relative_to(config_dir()).as_posix()
+        if is_option(path.stem) and not group.startswith("hydra"):
+            options.setdefault(group, []).append(path.stem)
+    return "\n".join(f"{group}: {', '.join(names)}" for group, names in sorted(options.items()))

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gss.cli.configuration import config_dir
+from gss.cli.configuration import config_dir, is_option
 
 _SWEEP_FLAGS = {"-m", "--multirun"}
 
@@ -60,7 +60,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def _options(group: str) -> list[str]:
     loader = GlobalHydra.instance().config_loader()
-    return list(loader.get_group_options(group, results_filter=ObjectType.CONFIG))
+    return [name for name in loader.get_group_options(group, results_filter=ObjectType.CONFIG) if is_option(name)]
 
 
 def _check_option(override: Override) -> None:
