@@ -1,6 +1,6 @@
 """How many of the project's files one training step, an evaluation or a prediction passes, and which.
 
-    python scripts/files_passed.py step        one training step of stage=conditioning, after the first
+    python scripts/files_passed.py step        the second `training_step` of stage=conditioning, from batch to loss
     python scripts/files_passed.py evaluate    `python -m gss.evaluate checkpoint=PATH`, from its first line to its last
     python scripts/files_passed.py predict     `python -m gss.predict checkpoint=PATH input=FOLDER`
 
@@ -16,14 +16,13 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import lightning as L
-
 import gss
+from gss.stages.conditioning import ConditioningStage
 
 PACKAGE = Path(str(gss.__file__)).parent
 SMALL = (
@@ -59,7 +58,7 @@ class Passed:
 
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
-        if event == "call" and code.co_name != "<module>" and code.co_filename.startswith(f"{PACKAGE}/"):
+        if event == "call" and code.co_filename.startswith(f"{PACKAGE}/") and not _is_imported(frame):
             self.calls[Path(code.co_filename).relative_to(PACKAGE).as_posix(), code.co_qualname] += 1
 
     def table(self) -> str:
@@ -71,20 +70,13 @@ class Passed:
         return "\n".join([*lines, f"{len(files)} files, {len(self.calls)} functions"])
 
 
-class SecondStep(L.Callback):
-    """Watches the second training step of a run, from its batch to the optimiser's update."""
-
-    def __init__(self, passed: Passed) -> None:
-        self.passed = passed
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Begins to watch."""
-        if batch_idx == 1:
-            sys.setprofile(self.passed._note)
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Ends it."""
-        sys.setprofile(None)
+def _is_imported(frame: FrameType | None) -> bool:
+    """Whether a frame runs while a module of the project is imported, its classes and constants among them."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(f"{PACKAGE}/"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def call(command: str, folder: Path, *words: str) -> None:
@@ -103,17 +95,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         call("train", folder, "stage=prior", *SMALL)
-        trainer = L.Trainer.__init__
+        training_step = ConditioningStage.training_step
 
-        def watching(self: L.Trainer, *args: Any, callbacks: list[L.Callback], **kwargs: Any) -> None:
-            """A Trainer with one callback more."""
-            trainer(
-                self, *args, callbacks=[*callbacks, SecondStep(passed)] if command == "step" else callbacks, **kwargs
-            )
+        def watched_step(stage: ConditioningStage, batch: Any, batch_idx: int) -> Any:
+            """The step, watched if it is the second."""
+            with passed.watched() if command == "step" and batch_idx == 1 else nullcontext():
+                return training_step(stage, batch, batch_idx)
 
-        L.Trainer.__init__ = watching
+        ConditioningStage.training_step = watched_step  # type: ignore[method-assign]
         call("train", folder, "stage=conditioning", *SMALL)
-        L.Trainer.__init__ = trainer
         checkpoint = f"checkpoint={folder / 'train/checkpoints/last.ckpt'}"
         if command != "step":
             pictures = (f"input={folder / 'scenes/leftImg8bit/val'}",) if command == "predict" else ()
