@@ -6,7 +6,7 @@ from importlib import import_module
 
 import torch
 
-from gss.tokenizer.build import build_tokenizer
+from gss.assembly.build import build_tokenizer
 
 LAYERS = {"layers_per_block": 1, "norm_num_groups": 4, "mid_block_add_attention": False}
 NETWORKS = {"vqgan": {**LAYERS, "latent_channels": 4}, "kl": {**LAYERS, "scaling_factor": 1.0}}

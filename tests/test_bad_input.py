@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from gss.assembly.artefact import PriorArtefact
-from gss.assembly.build import load_autoencoder
-from gss.tokenizer.build import build_tokenizer
+from gss.assembly.build import build_tokenizer, load_autoencoder
 from gss.train import train
 
 SIZE = (32, 64)

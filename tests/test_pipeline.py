@@ -10,8 +10,7 @@ from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork, ConditioningOutput
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.pixel_heads import BilinearPixelHead
-from gss.networks.token_heads import TiedTokenHead
+from gss.networks.heads import BilinearPixelHead, TiedTokenHead
 from gss.networks.token_scores import TokenScores
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder
 from gss.tokenizer.base import Decoded

@@ -21,13 +21,11 @@ from gss.cli.configuration import instantiate
 from gss.data.cache.build import SplitCache
 from gss.data.cache.split import CachedSplit
 from gss.data.cityscapes import cityscapes_labels
-from gss.data.crops import MEAN_COLOUR, NEAREST
-from gss.data.dataset import Sample, SegmentationDataset, TrainingSampler
+from gss.data.dataset import Sample, SegmentationDataset, TrainingSampler, Workers, build_loader
 from gss.data.distortion import PhotometricDistortion
-from gss.data.loaders import Workers, build_loader
 from gss.data.pairs import Pair
 from gss.data.scenes import draw_scene
-from gss.data.transforms import Augmentation, OneStream, training_transform
+from gss.data.transforms import MEAN_COLOUR, NEAREST, Augmentation, OneStream, training_transform
 from gss.labels import IGNORE, LabelSpace
 
 EXPERIMENT = "gss_ff_swin_large_cityscapes"

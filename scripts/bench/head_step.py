@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from bench.harness import FULL, Effort, Row, peak_memory, time_in_turn
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.pixel_heads import BilinearPixelHead
-from gss.networks.token_heads import FreeTokenHead, TiedTokenHead, TokenHead
+from gss.networks.heads import BilinearPixelHead, FreeTokenHead, TiedTokenHead, TokenHead
 from gss.objectives.divergence import token_divergence
 from gss.objectives.targets import TokenTargets
 

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gss.data.dataset import SampleRequest, SegmentationDataset, TrainingSampler, sample_seed
-from gss.data.loaders import Workers, build_loader
+from gss.data.dataset import SampleRequest, SegmentationDataset, TrainingSampler, Workers, build_loader, sample_seed
 from gss.data.transforms import Augmentation, evaluation_transform, training_transform
 
 SIZE = (16, 24)

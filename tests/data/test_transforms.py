@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gss.data.crops import RandomScaleCrop, Span, crop_span
-from gss.data.transforms import Augmentation, evaluation_transform, resize_labels, training_transform
+from gss.data.transforms import (
+    Augmentation,
+    RandomScaleCrop,
+    Span,
+    crop_span,
+    evaluation_transform,
+    resize_labels,
+    training_transform,
+)
 
 GEOMETRY = Augmentation(brightness=0, contrast=0, saturation=0, hue=0)
 MEAN_COLOUR = (124, 116, 104)

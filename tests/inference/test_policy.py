@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from gss.cli.configuration import config_dir
 from gss.inference import Inference, build_inference
-from gss.inference.sizes import resized
+from gss.inference.policy import resized
 from segment_stubs import by_place, drawn, pixelwise
 
 TRAINED, STRIDE = (32, 48), 8

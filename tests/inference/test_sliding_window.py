@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gss.inference import Inference
-from gss.inference.bands import assembled
-from gss.inference.sliding_window import BLENDS, Axis, starts, window_bands
+from gss.inference.sliding_window import BLENDS, Axis, assembled, starts, window_bands
 from segment_stubs import averaged_by_numpy, by_place, drawn, pixelwise
 
 SIZES = [(40, 56), (16, 20), (33, 61), (15, 90), (70, 19), (1, 1), (1, 50), (17, 21)]

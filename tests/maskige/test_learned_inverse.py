@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gss.assembly.build import INVERSES, build_inverse
 from gss.maskige.inverse import SoftDistance
-from gss.maskige.learned_inverse import INVERSES, build_inverse
 from gss.maskige.palette import max_distance_palette
 
 LEARNED = {"cnn": {"hidden": 8}, "shifted_window": {"channels": 16, "depth": 2}}

@@ -7,8 +7,7 @@ import torch
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
 from gss.networks.fusion import MultiLevelAggregation
-from gss.networks.pixel_heads import BilinearPixelHead, PyramidPixelHead, SubpixelHead
-from gss.networks.token_heads import FreeTokenHead, TiedTokenHead
+from gss.networks.heads import BilinearPixelHead, FreeTokenHead, PyramidPixelHead, SubpixelHead, TiedTokenHead
 
 TOKEN_HEADS = {
     "tied": lambda stride: TiedTokenHead(16, torch.rand(11, 3, stride, stride).softmax(1), torch.zeros(11)),

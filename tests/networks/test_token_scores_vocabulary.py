@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.networks.token_heads import CodeTiedTokenHead, FreeTokenHead, TiedTokenHead
+from gss.networks.heads import CodeTiedTokenHead, FreeTokenHead, TiedTokenHead
 from gss.networks.token_scores import Vocabulary
 from gss.objectives.divergence import token_divergence
 from gss.objectives.targets import TokenTargets

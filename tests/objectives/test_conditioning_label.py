@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from gss.assembly.build import build_inverse
 from gss.maskige.inverse import NearestColour, SoftDistance
-from gss.maskige.learned_inverse import build_inverse
 from gss.maskige.palette import max_distance_palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.token_scores import TokenScores

@@ -8,8 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import load_autoencoder
-from gss.assembly.checkpoint_io import save_checkpoint
-from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint
+from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint, save_checkpoint
 from gss.evaluate import evaluate
 
 PREDICTIONS = ("stage=prior", "stage.maskige_source=predictions")

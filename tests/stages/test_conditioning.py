@@ -12,8 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from gss.assembly.artefact import PriorArtefact
 from gss.assembly.build import load_autoencoder
-from gss.assembly.checkpoint_io import save_checkpoint
-from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint, restore_segmenter
+from gss.assembly.checkpoints import TrainedSegmenter, read_checkpoint, restore_segmenter, save_checkpoint
 from gss.cli.configuration import instantiate
 from gss.evaluate import evaluate
 from gss.networks.token_scores import TokenScores

@@ -7,7 +7,7 @@ import torch
 from boundary_reference import boundary_f_scores
 from gss.assembly import build
 from gss.assembly.artefact import PriorArtefact
-from gss.assembly.build import load_autoencoder
+from gss.assembly.build import build_tokenizer, load_autoencoder
 from gss.cli.configuration import instantiate, to_plain
 from gss.data.cityscapes import cityscapes_labels
 from gss.maskige.assignment import assign_colours, touching_counts
@@ -16,7 +16,6 @@ from gss.maskige.transform import MaskigeTransform
 from gss.metrics.phantom_classes import blurred_phantom_class_rate
 from gss.runs.training import build_trainer
 from gss.stages.prior import PriorStage
-from gss.tokenizer.build import build_tokenizer
 
 
 def mean_iou(predicted, labels):

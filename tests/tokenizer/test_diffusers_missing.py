@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gss.tokenizer.build import build_tokenizer
+from gss.assembly.build import build_tokenizer
 
 
 @pytest.mark.parametrize("name", ["vqgan", "kl"])
@@ -18,5 +18,5 @@ def test_the_tokenizers_are_imported_without_diffusers(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     for module in [module for module in sys.modules if module.startswith("gss.tokenizer")]:
         monkeypatch.delitem(sys.modules, module)
-    __import__("gss.tokenizer.build")
+    __import__("gss.assembly.build")
     assert "gss.tokenizer.diffusers" in sys.modules

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gss.assembly.build import build_tokenizer
 from gss.maskige.inverse import SoftDistance
 from gss.pipeline import MaskigeAutoencoder
-from gss.tokenizer.build import build_tokenizer
 from gss.tokenizer.patches import PatchDictionary
 
 

@@ -5,6 +5,7 @@ Names in the configuration are looked up in registries; nothing that travels wit
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,20 +14,41 @@ from torch import Tensor, nn
 from gss.assembly.artefact import OLDER, PriorArtefact
 from gss.labels import LabelSpace
 from gss.maskige.assignment import ASSIGNMENTS, assign_colours, touching_counts
-from gss.maskige.learned_inverse import build_inverse
+from gss.maskige.inverse import AffineLeastSquares, Inverse, LeastSquares, NearestColour, SoftDistance
+from gss.maskige.learned_inverse import ConvolutionCorrection, ResidualInverse, SwinCorrection
 from gss.maskige.palette import PALETTES, Palette
 from gss.maskige.transform import MaskigeTransform
 from gss.networks.backbone import TimmBackbone
 from gss.networks.conditioning import ConditioningNetwork
 from gss.networks.fusion import HighResolutionSkip, MultiLevelAggregation
-from gss.networks.pixel_heads import BilinearPixelHead, PixelHead, PyramidPixelHead, SubpixelHead
-from gss.networks.token_heads import CodeTiedTokenHead, FreeTokenHead, TiedTokenHead, TokenHead
+from gss.networks.heads import (
+    BilinearPixelHead,
+    CodeTiedTokenHead,
+    FreeTokenHead,
+    PixelHead,
+    PyramidPixelHead,
+    SubpixelHead,
+    TiedTokenHead,
+    TokenHead,
+)
 from gss.networks.token_scores import Vocabulary
 from gss.pipeline import GenerativeSegmenter, MaskigeAutoencoder, token_stride
 from gss.registry import differences, lookup
 from gss.tokenizer.base import Tokenizer
-from gss.tokenizer.build import build_tokenizer
+from gss.tokenizer.dalle import DalleDVAE
+from gss.tokenizer.diffusers import VQGAN, KLAutoencoder
+from gss.tokenizer.patches import PatchDictionary
+from gss.tokenizer.patches_context import ContextDictionary
+from gss.tokenizer.vqvae import VQVAE
 
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "patches": PatchDictionary,
+    "patches_context": ContextDictionary,
+    "vqvae": VQVAE,
+    "dalle": DalleDVAE,
+    "vqgan": VQGAN,
+    "kl": KLAutoencoder,
+}
 ENLARGED_BILINEARLY = ("bilinear", "pyramid")  # pixel heads whose scores a tied token head can build on
 SOURCES = ("weights", "sha256")  # settings of a tokenizer that say where its weights come from, not what it computes
 
@@ -105,6 +127,65 @@ def _assemble(transform: MaskigeTransform, tokenizer: Tokenizer, description: Co
         **description["inverse"], num_classes=len(transform.colours), temperature=description["temperature"]
     )
     return MaskigeAutoencoder(transform, tokenizer, inverse, description["scale"], description["native_probs"])
+
+
+def build_tokenizer(name: str, **settings: Any) -> Tokenizer:
+    """The tokenizer that the config group `tokenizer` names.
+
+    Args:
+        name: a key of `TOKENIZERS`.
+        settings: keyword arguments of that class.
+
+    Raises:
+        ValueError: if there is no tokenizer of that name.
+    """
+    return lookup(TOKENIZERS, "tokenizer.name", name)(**settings)
+
+
+def build_inverse(name: str, num_classes: int, temperature: float = 900.0, **settings: Any) -> Inverse:
+    """The inverse that `maskige.inverse.name` names.
+
+    Args:
+        name: a key of `INVERSES`.
+        num_classes: K.
+        temperature: of the soft distance, alone or under a learned correction, in squared 8-bit colour units.
+        settings: of the learned ones: `hidden` of cnn; `channels`, `depth`, `num_heads`, `window_size` of
+            shifted_window.
+
+    Raises:
+        ValueError: if there is no inverse of that name, or it has not these settings.
+    """
+    inverse = lookup(INVERSES, "maskige.inverse.name", name)
+    known = list(inspect.signature(inverse).parameters)[2:]
+    for setting in settings:
+        if setting not in known:
+            there_are = f"those are {', '.join(known)}" if known else "there are none"
+            raise ValueError(
+                f"maskige.inverse.{setting} is no setting of maskige.inverse.name={name} ({there_are}): "
+                f"leave it out with ~maskige.inverse.{setting}"
+            )
+    return inverse(num_classes, temperature, **settings)
+
+
+def _cnn(num_classes: int, temperature: float, hidden: int = 32) -> Inverse:
+    return ResidualInverse(ConvolutionCorrection(num_classes, hidden), temperature)
+
+
+def _shifted_window(
+    num_classes: int, temperature: float, channels: int = 128, depth: int = 1, num_heads: int = 4, window_size: int = 7
+) -> Inverse:
+    correction = SwinCorrection(num_classes, channels, depth, num_heads, window_size)
+    return ResidualInverse(correction, temperature)
+
+
+INVERSES: dict[str, Callable[..., Inverse]] = {
+    "nearest": lambda num_classes, temperature: NearestColour(),
+    "least_squares": lambda num_classes, temperature: LeastSquares(),
+    "affine": lambda num_classes, temperature: AffineLeastSquares(),
+    "soft_distance": lambda num_classes, temperature: SoftDistance(temperature),
+    "cnn": _cnn,
+    "shifted_window": _shifted_window,
+}
 
 
 def load_autoencoder(artefact: PriorArtefact) -> MaskigeAutoencoder:

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 
 from gss.data.adverse import Adverse
 from gss.data.cache.split import CachedSplit, open_cached
-from gss.data.dataset import EvaluationShard, Sample, SegmentationDataset, TrainingSampler
-from gss.data.loaders import Workers, build_loader
+from gss.data.dataset import EvaluationShard, Sample, SegmentationDataset, TrainingSampler, Workers, build_loader
 from gss.data.pairs import Pair, PairSource
 from gss.data.reading import read_pair_labels
 from gss.data.transforms import (
@@ -175,6 +174,8 @@ class SegmentationDataModule(L.LightningDataModule):
             ValueError: the split or the cache is at fault; says what differs, and the command that rebuilds the cache.
         """
         pairs = self.pairs(split)
+        if self.cache is None:
+            return None
         if split not in self._cached:
             self._cached[split] = open_cached(self.cache, split, pairs, self.label_space, str(self.name))
         return self._cached[split]

@@ -7,7 +7,7 @@ What belongs here: how an image of any size is shown to a network, and how its a
 
 from __future__ import annotations
 
-from gss.inference.bands import Band, Segment
 from gss.inference.policy import Inference, build_inference
+from gss.inference.sliding_window import Band, Segment
 
 __all__ = ["Band", "Inference", "Segment", "build_inference"]

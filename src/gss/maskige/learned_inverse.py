@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from gss.maskige.inverse import AffineLeastSquares, Inverse, LeastSquares, NearestColour, SoftDistance
-from gss.registry import lookup
+from gss.maskige.inverse import Inverse, SoftDistance
 from gss.window_attention import swin_block
 
 
@@ -107,49 +102,3 @@ class SwinCorrection(Correction):
         """(B, 3, H, W) float in [0, 1] of any size to (B, K, H, W)."""
         features = self.norm(self.blocks(self.input(maskige).movedim(1, -1)))
         return torch.as_tensor(self.output(features.movedim(-1, 1)))
-
-
-def build_inverse(name: str, num_classes: int, temperature: float = 900.0, **settings: Any) -> Inverse:
-    """The inverse that `maskige.inverse.name` names.
-
-    Args:
-        name: a key of `INVERSES`.
-        num_classes: K.
-        temperature: of the soft distance, alone or under a learned correction, in squared 8-bit colour units.
-        settings: of the learned ones: `hidden` of cnn; `channels`, `depth`, `num_heads`, `window_size` of
-            shifted_window.
-
-    Raises:
-        ValueError: if there is no inverse of that name, or it has not these settings.
-    """
-    inverse = lookup(INVERSES, "maskige.inverse.name", name)
-    known = list(inspect.signature(inverse).parameters)[2:]
-    for setting in settings:
-        if setting not in known:
-            there_are = f"those are {', '.join(known)}" if known else "there are none"
-            raise ValueError(
-                f"maskige.inverse.{setting} is no setting of maskige.inverse.name={name} ({there_are}): "
-                f"leave it out with ~maskige.inverse.{setting}"
-            )
-    return inverse(num_classes, temperature, **settings)
-
-
-def _cnn(num_classes: int, temperature: float, hidden: int = 32) -> Inverse:
-    return ResidualInverse(ConvolutionCorrection(num_classes, hidden), temperature)
-
-
-def _shifted_window(
-    num_classes: int, temperature: float, channels: int = 128, depth: int = 1, num_heads: int = 4, window_size: int = 7
-) -> Inverse:
-    correction = SwinCorrection(num_classes, channels, depth, num_heads, window_size)
-    return ResidualInverse(correction, temperature)
-
-
-INVERSES: dict[str, Callable[..., Inverse]] = {
-    "nearest": lambda num_classes, temperature: NearestColour(),
-    "least_squares": lambda num_classes, temperature: LeastSquares(),
-    "affine": lambda num_classes, temperature: AffineLeastSquares(),
-    "soft_distance": lambda num_classes, temperature: SoftDistance(temperature),
-    "cnn": _cnn,
-    "shifted_window": _shifted_window,
-}

@@ -99,7 +99,8 @@ class TimmBackbone(nn.Module):
         if plain:
             self.pyramid = PlainPyramid(channels[-1])
             self.channels, self.strides = list(self.pyramid.channels), list(self.pyramid.strides)
-        if not cut_by_timm(self.network):
+        self.cut_by_timm = cut_by_timm(self.network)
+        if not self.cut_by_timm:
             check_gives_maps(self.network, name)
             self.network.prune_intermediate_layers(self.levels, prune_norm=not plain, prune_head=True)
             if hasattr(self.network, "head"):
@@ -139,7 +140,7 @@ class TimmBackbone(nn.Module):
 
     def _maps(self, padded: Tensor) -> list[Tensor]:
         """NCHW maps of a normalised image whose sides are multiples of 32, finest first."""
-        if cut_by_timm(self.network):
+        if self.cut_by_timm:
             return list(self.network(padded))
         taken: dict[str, Any] = {"indices": self.levels, "output_fmt": "NCHW", "intermediates_only": True}
         if self.pyramid is None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from gss.networks.backbone import TimmBackbone
 from gss.networks.fusion import HighResolutionSkip, MultiLevelAggregation
-from gss.networks.pixel_heads import PixelHead
-from gss.networks.token_heads import TokenHead
+from gss.networks.heads import PixelHead, TokenHead
 from gss.networks.token_scores import TokenScores
 
 

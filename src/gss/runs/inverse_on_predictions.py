@@ -10,8 +10,7 @@ from typing import Any
 import lightning as L
 
 from gss.assembly.build import describe_prior, with_inverse
-from gss.assembly.checkpoint_io import save_checkpoint
-from gss.assembly.checkpoints import READING, exchange_inverse, read_checkpoint, restore_segmenter
+from gss.assembly.checkpoints import READING, exchange_inverse, read_checkpoint, restore_segmenter, save_checkpoint
 from gss.labels import check_same_classes
 from gss.objectives.transforms import check_inverse_learns
 from gss.pipeline import MaskigeAutoencoder

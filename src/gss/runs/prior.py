@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 
 from gss.assembly.build import arrange_palette, build_autoencoder, build_palette, describe_prior, take_tokenizer
-from gss.assembly.checkpoint_io import load_checkpoint
+from gss.assembly.checkpoints import load_checkpoint
 from gss.data.datamodule import SegmentationDataModule
 from gss.maskige.palette import Palette
 from gss.maskige.transform import MaskigeTransform

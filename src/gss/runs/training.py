@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from gss.assembly.checkpoint_io import load_checkpoint, remove_checkpoint, save_checkpoint
+from gss.assembly.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from gss.data.datamodule import SegmentationDataModule
 from gss.stages.base import Stage
 from gss.stages.execution import OWN_KEYS
@@ -50,7 +50,7 @@ class RunParts:
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's checkpoints as `gss.assembly.checkpoint_io` writes and reads them.
+    """Lightning's checkpoints as `gss.assembly.checkpoints` writes and reads them.
 
     Lightning's own writer goes through the temporary folder and copies when that lies on another disk, and never asks
     the disk to finish. Of its arguments, the options of a storage are not used, and files are read with

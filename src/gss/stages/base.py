@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import Metric
 
 from gss.labels import LabelSpace
 from gss.metrics.scoreboard import Scoreboard, Tally, check_names, harmonic_mean
@@ -168,28 +167,22 @@ class Stage(L.LightningModule):
             figures |= {f"{name}/miou": found.miou for name, found in tally.by_condition().items()}
             if tally.condition_names:
                 figures["condition_mean"] = tally.condition_mean()
-        self.log_dict({f"{prefix}/{name}": figure for name, figure in figures.items()})
+        for name, figure in figures.items():
+            self.log_figure(f"{prefix}/{name}", figure)
         return figures["miou"]
-
-    def log_losses(self, losses: Mapping[str, Tensor]) -> None:
-        """Logs scalars by log key, `train/loss` also in the progress bar."""
-        self.log("train/loss", losses["train/loss"], prog_bar=True)
-        self.log_dict({name: loss for name, loss in losses.items() if name != "train/loss"})
 
     def log_harmonic_mean(self, mious: Sequence[float]) -> None:
         """Logs how all data sets fare together, where there are several."""
         if len(mious) > 1:
-            self.log("val/harmonic_mean", harmonic_mean(mious))
+            self.log_figure("val/harmonic_mean", harmonic_mean(mious))
 
-    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """Logs as Lightning does, except that validation figures are not averaged over processes.
+    def log_figure(self, name: str, value: float | Tensor, prog_bar: bool = False) -> None:
+        """Logs a validation figure, which is not averaged over processes.
 
-        They come from counts that were summed over processes, so every process has the same figure: the largest is
-        that figure to the last bit, which a mean of three or more need not be.
+        It comes from counts that were summed over processes, so every process has the same figure: the largest is that
+        figure to the last bit, which a mean of three or more need not be.
         """
-        if name.startswith("val/") and not isinstance(value, Metric):  # a Metric pools by itself
-            kwargs |= {"sync_dist": True, "reduce_fx": "max"}
-        super().log(name, value, *args, **kwargs)
+        self.log(name, value, prog_bar=prog_bar, sync_dist=True, reduce_fx="max")
 
 
 def _at(config: Any, key: str) -> Any:

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from gss.assembly.checkpoints import conditioned_on
 from gss.display import PanelRow
 from gss.inference import Inference
-from gss.inference.sizes import resized
+from gss.inference.policy import resized
 from gss.labels import LabelSpace
 from gss.metrics.scoreboard import ReadoutTally, Scoreboard, Tally
 from gss.networks.conditioning import ConditioningOutput
@@ -78,8 +78,10 @@ class ConditioningStage(Stage):
         output = self.segmenter.network(batch["image"])
         targets = self.targets(batch["labels"], output)
         losses: dict[str, Tensor] = self.criterion(self.segmenter.autoencoder, output, targets, batch["labels"])
-        self.log_losses(losses)
-        return losses["train/loss"]
+        loss = losses.pop("train/loss")
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict(losses)
+        return loss
 
     def targets(self, labels: Tensor, output: ConditioningOutput) -> TokenTargets | None:
         """What the output's tokens shall be for labels (B, H, W) int64; None for the pixel twin."""
@@ -164,7 +166,7 @@ class ConditioningStage(Stage):
         for readout in self.segmenter.readouts:
             self.log_scores(board.readout(readout), f"{prefix}/{readout}")
         if self.segmenter.autoencoder is not None:
-            self.log(f"{prefix}/ceiling", self.log_scores(board.tally("ceiling"), f"{prefix}/reconstruction"))
+            self.log_figure(f"{prefix}/ceiling", self.log_scores(board.tally("ceiling"), f"{prefix}/reconstruction"))
         return self.log_scores(board.readout(self.readout), prefix, in_detail=True)
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:

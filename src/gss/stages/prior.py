@@ -170,18 +170,18 @@ class PriorStage(Stage):
 
         Without a conditioning network the ceiling is all there is to score; else its own scores come first.
         """
-        self.log("val/third_class_rate", self.phantom_classes.compute())
-        self.log("val/boundary_f3", self.boundary.mean())
+        self.log_figure("val/third_class_rate", self.phantom_classes.compute())
+        self.log_figure("val/boundary_f3", self.boundary.mean())
         self.log_harmonic_mean([self._log_board(board, prefix) for prefix, board in self.prefixes().items()])
         counts = self.token_counts.compute()
-        self.log("val/codebook_usage", codebook_usage(counts))
-        self.log("val/codebook_perplexity", codebook_perplexity(counts))
+        self.log_figure("val/codebook_usage", codebook_usage(counts))
+        self.log_figure("val/codebook_perplexity", codebook_perplexity(counts))
 
     def _log_board(self, board: Scoreboard, prefix: str) -> float:
         """Logs the figures of one data set, and gives the mIoU of what is scored there."""
         of_labels = f"{prefix}/reconstruction" if self.generates else prefix
         ceiling = self.log_scores(board.tally("ceiling"), of_labels, in_detail=not self.generates)
-        self.log(f"{prefix}/ceiling", ceiling, prog_bar=prefix == "val")
+        self.log_figure(f"{prefix}/ceiling", ceiling, prog_bar=prefix == "val")
         return self.log_scores(board.tally("generated"), prefix, in_detail=True) if self.generates else ceiling
 
     def panel_rows(self, batch: Batch, limit: int) -> list[PanelRow]:

@@ -76,8 +76,8 @@ class TokenModelStage(Stage):
     def on_validation_epoch_end(self) -> None:
         """Logs nats per masked token, and their perplexity: from 1 (certain) to V (no idea)."""
         nll = self.nll.compute()
-        self.log("val/token_nll", float(nll), prog_bar=True)
-        self.log("val/token_perplexity", float(nll.exp()))
+        self.log_figure("val/token_nll", float(nll), prog_bar=True)
+        self.log_figure("val/token_perplexity", float(nll.exp()))
 
     def _loss(self, tokens: Tensor, masked: Tensor) -> Tensor:
         """Cross-entropy of tokens (B, h, w) int64 in [0, V) where masked (B, h, w) is True."""

@@ -19,8 +19,7 @@ from gss.data.cache.build import SplitCache
 from gss.data.cache.note import listed_once
 from gss.data.cache.split import CachedSplit, open_cached
 from gss.data.datamodule import SegmentationDataModule
-from gss.data.dataset import SegmentationDataset, TrainingSampler
-from gss.data.loaders import Workers, build_loader
+from gss.data.dataset import SegmentationDataset, TrainingSampler, Workers, build_loader
 from gss.data.reading import read_image, read_labels
 from gss.data.transforms import Augmentation, training_transform
 from gss.labels import LabelSpace

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.networks.token_heads import CodeTiedTokenHead, TiedTokenHead, standardised
+from gss.networks.heads import CodeTiedTokenHead, TiedTokenHead, standardised
 
 
 def draw(*shape, seed=0):

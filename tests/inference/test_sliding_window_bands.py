@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-import gss.inference.bands
-from gss.inference.bands import Band, assembled, enlarged, likeliest
+import gss.inference.sliding_window
+from gss.inference.sliding_window import Band, assembled, enlarged, likeliest
 
 
 def class_probs(*shape):
@@ -24,7 +24,7 @@ def cut(whole, heights):
 @pytest.mark.parametrize("size", [(40, 60), (20, 90), (77, 30), (13, 30), (7, 9), (1, 1), (20, 30), (61, 1)])
 @pytest.mark.parametrize("limit", [1, 1000, 2**24])
 def test_bands_at_another_size_are_those_of_torch(heights, size, limit, monkeypatch):
-    monkeypatch.setattr(gss.inference.bands, "BAND", limit)
+    monkeypatch.setattr(gss.inference.sliding_window, "BAND", limit)
     whole = class_probs(20, 30)
     bands = list(enlarged(cut(whole, heights), (20, 30), size))
     tops = [band.top for band in bands]
@@ -44,7 +44,7 @@ def test_a_picture_of_one_row_can_be_enlarged():
 
 
 def test_a_band_holds_no_more_than_it_may(monkeypatch):
-    monkeypatch.setattr(gss.inference.bands, "BAND", 2 * 5 * 90 * 4)
+    monkeypatch.setattr(gss.inference.sliding_window, "BAND", 2 * 5 * 90 * 4)
     bands = list(enlarged(cut(class_probs(20, 30), [20]), (20, 30), (60, 90)))
     assert {band.class_probs["expected"].shape[-2] for band in bands} == {4}
 

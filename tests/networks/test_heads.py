@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from gss.networks.token_heads import FreeTokenHead, TiedTokenHead
+from gss.networks.heads import FreeTokenHead, TiedTokenHead
 
 
 def draw(*shape, seed=0):

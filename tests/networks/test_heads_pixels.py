@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gss.networks.pixel_heads import BilinearPixelHead, PyramidPixelHead, SubpixelHead
+from gss.networks.heads import BilinearPixelHead, PyramidPixelHead, SubpixelHead
 
 LEVELS = (4, 6)
 

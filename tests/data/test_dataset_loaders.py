@@ -10,8 +10,7 @@ import lightning as L
 import pytest
 import torch
 
-from gss.data.dataset import SampleRequest, SegmentationDataset
-from gss.data.loaders import Workers, build_loader
+from gss.data.dataset import SampleRequest, SegmentationDataset, Workers, build_loader
 from gss.data.transforms import Augmentation, training_transform
 
 

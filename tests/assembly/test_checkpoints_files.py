@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from gss.assembly.checkpoint_io import load_checkpoint, remove_checkpoint, save_checkpoint
+from gss.assembly.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 
 OLD = {"weights": torch.arange(6.0).view(2, 3), "step": 1, "names": ["a", "b"]}
 NEW = {"weights": torch.ones(2, 3), "step": 2, "names": []}

@@ -6,8 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from gss.data.crops import NEAREST, NativeCrop, Span, base_magnification, is_varied
-from gss.data.transforms import Augmentation, training_transform
+from gss.data.transforms import (
+    NEAREST,
+    Augmentation,
+    NativeCrop,
+    Span,
+    base_magnification,
+    is_varied,
+    training_transform,
+)
 
 STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "flip": 0.0}
 MEAN_COLOUR = (124, 116, 104)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gss.networks.token_heads import FreeTokenHead, folded
+from gss.networks.heads import FreeTokenHead, folded
 
 
 def layers():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gss.inference.sizes import resized, scaled_size, short_side_size, trained_size
+from gss.inference.policy import resized, scaled_size, short_side_size, trained_size
 
 
 @pytest.mark.parametrize(
