@@ -1,4 +1,4 @@
-"""X^-1 with weights: soft distance, and what a network that sees the neighbourhood adds to it. Every X^-1 by name."""
+"""X^-1 with weights: soft distance, and what a network that sees the neighbourhood adds to it."""
 
 from __future__ import annotations
 
