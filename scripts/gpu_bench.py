@@ -27,8 +27,8 @@ from bench.scenes import experiment, label_space, random_autoencoder
 from bench.training_loop import BareLoop
 from gss.assembly.build import build_segmenter
 from gss.cli.configuration import instantiate
+from gss.runs.training import prepare_network
 from gss.stages.base import Batch
-from gss.stages.execution import prepare_network
 
 SETTINGS = ("hardware.devices=1", "backbone.pretrained=false")
 QUICK = (

@@ -12,9 +12,8 @@ from gss.data.datamodule import SegmentationDataModule
 from gss.labels import check_same_classes
 from gss.metrics.confusion import Scores
 from gss.metrics.scoreboard import Scoreboard, Tally, harmonic_mean
-from gss.runs.training import build_trainer
+from gss.runs.training import build_trainer, prepare_network
 from gss.stages.conditioning import ConditioningStage
-from gss.stages.execution import prepare_network
 
 
 def evaluate_segmenter(

@@ -31,8 +31,7 @@ from gss.metrics.scoreboard import Scoreboard
 from gss.pipeline import MaskigeAutoencoder
 from gss.runs.evaluation import or_none, tally_figures, with_others
 from gss.runs.training import build_trainer
-from gss.stages.base import Batch
-from gss.stages.execution import gathered
+from gss.stages.base import Batch, gathered
 from gss.stages.prior import PriorStage
 
 MOST_TOKENS = 1024  # in the picture of the codebook

@@ -22,9 +22,8 @@ from gss.pipeline import PIXEL_READOUT, token_stride
 from gss.registry import lookup
 from gss.runs.inverse_on_predictions import run_on_predictions
 from gss.runs.prior import run_prior
-from gss.runs.training import RunParts, build_trainer, ended_on_validation, fit, validate
+from gss.runs.training import RunParts, build_trainer, ended_on_validation, fit, prepare_network, validate
 from gss.stages.conditioning import ConditioningStage
-from gss.stages.execution import prepare_network
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,14 @@
-"""A training: what it is made of, its Trainer, and how it is run, resumed, stopped and measured."""
+"""A training: what it is made of, the hardware that it runs on, and how it is run, resumed, stopped and measured."""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import logging
+import os
+import shutil
 import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,12 +21,15 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor, nn
 
 from gss.assembly.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from gss.data.datamodule import SegmentationDataModule
+from gss.networks.conditioning import ConditioningNetwork
 from gss.stages.base import Stage
-from gss.stages.execution import OWN_KEYS
 from gss.stages.optimisation import Optimisation
+
+OWN_KEYS = ("compile", "channels_last")  # of the group hardware; all others are the Trainer's
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +96,8 @@ def build_trainer(
         raise ValueError(f"hardware.accumulate_grad_batches must be a whole number of at least 1, got {batches}")
     if hardware["accelerator"] == "gpu" and not torch.cuda.is_available():
         raise ValueError("hardware.accelerator=gpu, but no CUDA device was found: choose hardware=cpu")
-    _print_lines_once()
+    if logging.getLogger().handlers:  # they print, as a command's do: with Lightning's own, each line would come twice
+        logging.getLogger("lightning").handlers.clear()
     return L.Trainer(
         **hardware,
         max_steps=config.get("max_steps", -1),
@@ -108,10 +116,23 @@ def build_trainer(
     )
 
 
-def _print_lines_once() -> None:
-    """Leaves Lightning's lines to the root logger where that prints, as a command's does: both would print each."""
-    if logging.getLogger().handlers:
-        logging.getLogger("lightning").handlers.clear()
+def prepare_network(network: ConditioningNetwork, hardware: Mapping[str, Any]) -> None:
+    """Makes a network run as the group hardware says, in place; names and values of its weights stay the same.
+
+    Args:
+        network: its backbone and fusion are compiled; the heads, whose work depends on the labels, are not.
+        hardware: with the keys accelerator, `compile` and `channels_last`, of which the last two may be left out.
+
+    Raises:
+        ValueError: if it is to be compiled and there is no compiler.
+    """
+    if hardware.get("channels_last", False):
+        network.to(memory_format=torch.channels_last)
+        network.register_forward_pre_hook(_images_last)
+    if hardware.get("compile", False):
+        _check_compiler(hardware["accelerator"])
+        for part in (network.backbone, network.fusion):
+            part.compile()
 
 
 def fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, resume: str | None) -> Path | None:
@@ -122,7 +143,11 @@ def fit(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModule, re
     last = None
     for callback in trainer.checkpoint_callbacks:
         # a training that does not end on a validation step would leave its last steps out of last.ckpt
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath and _keeps_the_newest(callback):
+        if (
+            isinstance(callback, ModelCheckpoint)
+            and callback.dirpath
+            and (callback.monitor, callback.save_top_k) == (None, 1)  # it keeps the newest
+        ):
             last = Path(callback.dirpath) / f"{callback.filename}.ckpt"
             trainer.save_checkpoint(last, weights_only=False)
     return last
@@ -148,5 +173,19 @@ def validate(trainer: L.Trainer, stage: Stage, datamodule: SegmentationDataModul
     return {key: float(value) for key, value in figures.items()}
 
 
-def _keeps_the_newest(callback: ModelCheckpoint) -> bool:
-    return callback.monitor is None and callback.save_top_k == 1
+def _images_last(network: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Brings images (B, 3, H, W) into the order in which a pixel's channels lie side by side."""
+    image, *others = arguments
+    return image.contiguous(memory_format=torch.channels_last), *others
+
+
+def _check_compiler(accelerator: str) -> None:
+    if accelerator == "gpu":
+        found, needed = importlib.util.find_spec("triton") is not None, "the package triton"
+    else:
+        needed = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+        found = shutil.which(needed) is not None
+    if not found:
+        raise ValueError(
+            f"hardware.compile=true needs {needed}, which was not found: install it, or set hardware.compile=false"
+        )

@@ -1,14 +1,20 @@
-"""What both stages share: optimiser, scores from pooled confusion matrices, and what a checkpoint records."""
+"""What the stages share: optimiser, scores from pooled confusion matrices, and what a checkpoint records.
+
+A loss or a gradient that is not finite stops a training before the update that it would spoil.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+from itertools import chain
+from operator import getitem
+from typing import Any, TypedDict, TypeVar
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -16,9 +22,14 @@ from torch.optim import Optimizer
 
 from gss.labels import LabelSpace
 from gss.metrics.scoreboard import Scoreboard, Tally, check_names, harmonic_mean
-from gss.stages.execution import gathered
-from gss.stages.finite import FiniteWatch, gradients_of
 from gss.stages.optimisation import Optimisation
+
+T = TypeVar("T")
+
+REMEDY = (  # a resumed schedule keeps the learning rate that it was saved with
+    "start anew with a lower optim.optimizer.lr, or go on from the last checkpoint, which is as it was, by resume=PATH "
+    "and a lower optim.gradient_clip or hardware.precision=32-true"
+)
 
 
 class Batch(TypedDict):
@@ -110,7 +121,8 @@ class Stage(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stops all processes before an update by a loss or a gradient that is not finite."""
-        self._watch.check(gradients_of(self), self.global_step + 1, self.trainer.precision == "16-mixed")
+        gradients = {name: weight.grad for name, weight in self.named_parameters() if weight.grad is not None}
+        self._watch.check(gradients, self.global_step + 1, self.trainer.precision == "16-mixed")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the record: plain containers, so that the file loads with `weights_only=True`."""
@@ -135,7 +147,8 @@ class Stage(L.LightningModule):
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         if "averaging_state" in checkpoint and not any(isinstance(one, WeightAveraging) for one in callbacks):
             raise ValueError("resume names a training with averaged weights: set callbacks as it was (callbacks=ema)")
-        planned, wanted = (_at(kept["config"], self.steps_key) for kept in (record, self.record))
+        keys = self.steps_key.split(".")
+        planned, wanted = (reduce(getitem, keys, kept["config"]) for kept in (record, self.record))
         if planned != wanted:
             raise ValueError(
                 f"resume names a training of {planned} steps, not {wanted}: set {self.steps_key}={planned}"
@@ -185,8 +198,86 @@ class Stage(L.LightningModule):
         self.log(name, value, prog_bar=prog_bar, sync_dist=True, reduce_fx="max")
 
 
-def _at(config: Any, key: str) -> Any:
-    """The value of a dotted key."""
-    for name in key.split("."):
-        config = config[name]
-    return config
+class FiniteWatch:
+    """Notes the loss of every batch of a step, and looks at them and at the gradients once the step is complete.
+
+    Until then nothing is asked of the device, so the watch costs one pass over the gradients and one small transfer per
+    step. All processes come to the same verdict.
+    """
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[Tensor, Callable[[], list[str]]]] = []
+        self._before: tuple[list[str], Tensor] | None = None  # of the last finite step
+
+    def note(self, loss: Tensor, names: Callable[[], list[str]]) -> None:
+        """Keeps the loss (a scalar) of a batch, and how to learn what its images are called."""
+        self._noted.append((loss.detach().float(), names))
+
+    def check(self, gradients: Mapping[str, Tensor], step: int, skips_overflow: bool) -> None:
+        """Looks at a step, all of whose losses are noted, before its update.
+
+        Args:
+            gradients: by parameter name, summed over batches and processes, neither scaled nor clipped.
+            step: its number, from 1.
+            skips_overflow: whether a scaler leaves out the update by itself where gradients overflow (float16).
+
+        Raises:
+            ValueError: naming the step, the images, the largest gradient and the remedy.
+        """
+        noted, self._noted = self._noted, []
+        losses = torch.stack([loss for loss, _ in noted])
+        norms = gradient_norms(gradients).to(losses.device)
+        wrong = torch.stack([~losses.isfinite().all(), ~norms.isfinite().all()]).int()
+        if _runs_beside_others():
+            torch.distributed.all_reduce(wrong, torch.distributed.ReduceOp.MAX)
+        of_loss, of_gradient = wrong.tolist()
+        if of_loss:
+            found = [f"{loss.item()} with {', '.join(names())}" for loss, names in noted if not loss.isfinite()]
+            told = "; ".join(chain.from_iterable(gathered(found)))
+            raise ValueError(f"the loss of step {step} is {told} ({self._largest_before()}): {REMEDY}")
+        if of_gradient and not skips_overflow:
+            name = list(gradients)[int(norms.isfinite().int().argmin())]
+            told = ", ".join(chain.from_iterable(gathered([name for _, names in noted for name in names()])))
+            raise ValueError(
+                f"the gradient of step {step} is not finite, first in {name}, with {told} "
+                f"({self._largest_before()}): {REMEDY}"
+            )
+        if not of_gradient:
+            self._before = (list(gradients), norms)
+
+    def _largest_before(self) -> str:
+        if self._before is None or not self._before[0]:
+            return "there was no finite step before it"
+        names, values = self._before
+        value, place = values.max(dim=0)
+        return f"the largest gradient of the last finite step has norm {value:.3g}, of {names[int(place)]}"
+
+
+def gradient_norms(gradients: Mapping[str, Tensor]) -> Tensor:
+    """The Euclidean norm of each gradient: (number of gradients,) float32.
+
+    It is not finite where an entry is not, or where the entries' squares are too large for float32. On a CPU it is much
+    cheaper than the largest entry.
+    """
+    if not gradients:
+        return torch.zeros(0)
+    norms = torch._foreach_norm(list(gradients.values()), 2)
+    return torch.stack([norm.float() for norm in norms])
+
+
+def gathered(mine: T) -> list[T]:
+    """What every process of a run gives, in the order of their ranks and the same on all of them.
+
+    Args:
+        mine: of this process, anything that can be pickled; alone in the list where there is one process only.
+    """
+    if not _runs_beside_others():
+        return [mine]
+    everyones = [mine] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyones, mine)
+    return everyones
+
+
+def _runs_beside_others() -> bool:
+    """Whether this process is one of a distributed run."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

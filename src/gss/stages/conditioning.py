@@ -35,7 +35,7 @@ class ConditioningStage(Stage):
         optimisation: optimiser and schedule.
         record: plain data for the checkpoint.
         readout: the readout that `val/miou` reports: expected, argmax or pixel.
-        criterion: what is minimised; None: the losses of the release.
+        criterion: what is minimised; None where nothing is trained.
         target_encoder: what labels say of tokens; None: one token per cell, ignored pixels as in the release.
         thorough: whether validation also measures boundary IoU, calibration, likelihood and the detection of errors.
         inference: how the network is shown images in validation; None: as they are served, whole.
@@ -61,10 +61,12 @@ class ConditioningStage(Stage):
         segmenter.check_readout(readout)
         super().__init__(label_space, optimisation, record, scored=(*segmenter.readouts, "ceiling"))
         self.segmenter, self.readout, self.thorough = segmenter, readout, thorough
-        self.criterion, self.target_encoder = criterion or ConditioningLoss(), target_encoder or TargetEncoder()
+        self.criterion, self.target_encoder = criterion, target_encoder or TargetEncoder()
         self.inference = inference or Inference((0, 0), segmenter.network.stride, scale="native")
-        self._begin_inverse()
-        if self.criterion.label_weight and segmenter.autoencoder is not None:
+        self._began_with: dict[str, Any] | None = None
+        if criterion is not None and criterion.inverse_weight:
+            self._begin_inverse(criterion.inverse_weight)
+        if criterion is not None and criterion.label_weight and segmenter.autoencoder is not None:
             check_passes_gradients(segmenter.autoencoder)
         self.token_accuracy, self.outside_vocabulary = MeanMetric(), MeanMetric()
 
@@ -75,6 +77,7 @@ class ConditioningStage(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Network, targets, criterion, log; gives the loss, a scalar float32."""
+        assert self.criterion is not None
         output = self.segmenter.network(batch["image"])
         targets = self.targets(batch["labels"], output)
         losses: dict[str, Tensor] = self.criterion(self.segmenter.autoencoder, output, targets, batch["labels"])
@@ -180,14 +183,11 @@ class ConditioningStage(Stage):
         columns = (batch["name"], image, labels, painted, shown, result.labels(), result.class_probs())
         return [PanelRow(*row) for row in zip(*columns, strict=False)]
 
-    def _begin_inverse(self) -> None:
-        """Frees the inverse if it is to learn, and remembers how it was."""
-        self._began_with: dict[str, Any] | None = None
-        if not self.criterion.inverse_weight:
-            return
+    def _begin_inverse(self, weight: float) -> None:
+        """Frees the inverse, which is to learn by a loss of this weight, and remembers how it was."""
         if self.readout == PIXEL_READOUT:
             raise ValueError(
-                f"stage.inverse_weight={self.criterion.inverse_weight} trains the inverse on generated maskiges, and "
+                f"stage.inverse_weight={weight} trains the inverse on generated maskiges, and "
                 "stage.readout=pixel or a head without tokens makes none: choose stage.readout=expected and head=tied"
             )
         assert self.segmenter.autoencoder is not None

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback
 
 from gss.assembly.build import build_segmenter
 from gss.cli.configuration import to_plain
-from gss.runs.training import build_trainer
-from gss.stages.execution import gathered, prepare_network
+from gss.runs.training import build_trainer, prepare_network
+from gss.stages.base import gathered
 
 
 class Losses(Callback):

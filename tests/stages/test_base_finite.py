@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from gss.assembly.checkpoints import TrainedSegmenter
 from gss.cli.command_line import one_sentence
 from gss.data.dataset import SegmentationDataset
-from gss.stages.finite import FiniteWatch, gradient_norms
+from gss.stages.base import FiniteWatch, gradient_norms
 
 KEPT = ("callbacks=default", "callbacks.panels=null")
 ONE = {"a.weight": torch.tensor([0.0, -7.0]), "b.bias": torch.tensor([3.0])}
