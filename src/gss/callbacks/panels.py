@@ -55,7 +55,9 @@ class PanelCallback(pl.Callback):
     ) -> None:
         """Collect rows, from the first batch on, until there are enough."""
         missing = self.num_rows - len(self._rows)
-        if missing > 0 and dataloader_idx == 0 and self._is_due(trainer) and hasattr(pl_module, "panel_rows"):
+        is_last = 0 < trainer.max_steps <= trainer.global_step
+        is_due = trainer.is_global_zero and (is_last or self._validations % self.every_n_validations == 0)
+        if missing > 0 and dataloader_idx == 0 and is_due and hasattr(pl_module, "panel_rows"):
             module: Any = pl_module
             self._rows += module.panel_rows(batch, missing)
 
@@ -69,11 +71,6 @@ class PanelCallback(pl.Callback):
         """Fall back on the sanity check's images where no validation came."""
         if self._validations == 0:
             self._log(trainer, pl_module)
-
-    def _is_due(self, trainer: pl.Trainer) -> bool:
-        """Whether this validation is drawn, here."""
-        is_last = 0 < trainer.max_steps <= trainer.global_step
-        return trainer.is_global_zero and (is_last or self._validations % self.every_n_validations == 0)
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._rows:

@@ -38,7 +38,11 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             groups = [override for override in overrides if _options(override.key_or_group)]
             for override in groups:
-                _check_option(override)
+                options = _options(override.key_or_group)
+                for choice in [] if override.is_delete() else _choices(override):
+                    if str(choice) not in options:
+                        near = nearest(str(choice), options)
+                        raise ValueError(f"{override.key_or_group}={choice} is not an option of that group; {near}")
             placed = [override for override in groups if override.package is not None]
             config = compose(config_name, [_first_choice(override) for override in groups if override not in placed])
             for override in placed:
@@ -48,7 +52,10 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
                 if override not in groups and not override.is_hydra_override():
                     _check_key(override, config)
     except HydraException as error:
-        raise ValueError(_brief(error, config_name)) from error
+        text = " ".join(str(error).split())
+        if "You must specify 'stage'" in text:
+            text = f"no stage was given: say stage=prior or stage=conditioning (configuration {config_name})"
+        raise ValueError(text) from error
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -61,14 +68,6 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def _options(group: str) -> list[str]:
     loader = GlobalHydra.instance().config_loader()
     return [name for name in loader.get_group_options(group, results_filter=ObjectType.CONFIG) if is_option(name)]
-
-
-def _check_option(override: Override) -> None:
-    options = _options(override.key_or_group)
-    for choice in [] if override.is_delete() else _choices(override):
-        if str(choice) not in options:
-            near = nearest(str(choice), options)
-            raise ValueError(f"{override.key_or_group}={choice} is not an option of that group; {near}")
 
 
 def _choices(override: Override) -> list[Any]:
@@ -103,15 +102,10 @@ def _check_key(override: Override, config: DictConfig) -> None:
     if override.is_add() or override.is_force_add() or override.is_delete():
         return
     known = _child(node, last, override)
-    for value in _values(override):
-        _check_type(override.key_or_group, known, value)
-
-
-def _values(override: Override) -> list[Any]:
-    """The value of an override, or those that a sweep lists; ranges and the like are the sweeper's business."""
     if not override.is_sweep_override():
-        return [override.value()]
-    return list(override.sweep_iterator()) if override.is_choice_sweep() else []
+        _check_type(override.key_or_group, known, override.value())
+    for value in override.sweep_iterator() if override.is_choice_sweep() else ():  # ranges are the sweeper's business
+        _check_type(override.key_or_group, known, value)
 
 
 def _child(node: Any, name: str, override: Override) -> Any:
@@ -136,7 +130,8 @@ def _check_type(key: str, known: Any, value: Any) -> None:
     if expected == "text":  # numbers and paths make valid text
         fits = found not in ("a list", "a mapping")
     if not fits:
-        raise ValueError(f"{key}={value} should be {expected}, as in its default {_show(known)}")
+        shown = OmegaConf.to_container(known) if isinstance(known, DictConfig | ListConfig) else repr(known)
+        raise ValueError(f"{key}={value} should be {expected}, as in its default {shown}")
 
 
 def _kind(value: Any) -> str | None:
@@ -150,14 +145,3 @@ def _kind(value: Any) -> str | None:
     if value is None:
         return None
     return next((name for kind, name in kinds if isinstance(value, kind)), "text")
-
-
-def _show(value: Any) -> str:
-    return str(OmegaConf.to_container(value)) if isinstance(value, DictConfig | ListConfig) else repr(value)
-
-
-def _brief(error: Exception, config_name: str) -> str:
-    text = " ".join(str(error).split())
-    if "You must specify 'stage'" in text:
-        return f"no stage was given: say stage=prior or stage=conditioning (configuration {config_name})"
-    return text

@@ -89,7 +89,9 @@ class SegmentationDataModule(L.LightningDataModule):
         self.name = name
         self.label_space = label_space
         self.splits = dict(splits)
-        self.size = _checked_size(size)
+        if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
+            raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
+        self.size = (size[0], size[1])
         self.augmentation = augmentation
         self.batch_size = _at_least(1, "batch_size", batch_size)
         self.workers = Workers(num_workers, timeout, multiprocessing_context)
@@ -286,13 +288,6 @@ class SegmentationDataModule(L.LightningDataModule):
         task = self.trainer.state.fn if self.trainer else None
         splits = {"validate": (self.eval_split,), "test": ("test",), "predict": ()}
         return splits.get(task or "fit", ("train", self.eval_split))
-
-
-def _checked_size(size: Sequence[int]) -> tuple[int, int]:
-    """Refuse anything but two positive whole numbers."""
-    if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
-        raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
-    return size[0], size[1]
 
 
 def _at_least(least: int, name: str, value: int) -> int:

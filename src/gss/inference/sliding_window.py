@@ -57,7 +57,9 @@ def enlarged(bands: Iterable[Band], shown: Size, size: Size) -> Iterator[Band]:
         }
         known = first + next(iter(held.values())).shape[-2]
         ready = int((below < known).sum())
-        for rows in torch.arange(done, ready).split(_rows_of_a_band(held, size[1])) if ready > done else ():
+        batch, num_classes = next(iter(held.values())).shape[:2]
+        num_rows = max(1, BAND // (batch * num_classes * size[1]))
+        for rows in torch.arange(done, ready).split(num_rows) if ready > done else ():
             mixed = {
                 readout: _mixed(class_probs, above[rows] - first, below[rows] - first, share[rows], size[1])
                 for readout, class_probs in held.items()
@@ -98,19 +100,11 @@ def starts(length: int, window: int, step: int) -> list[int]:
     return [min(place * step, max(length - window, 0)) for place in range(number)]
 
 
-def _uniform(places: Tensor) -> Tensor:
-    return torch.ones_like(places)
-
-
-def _hann(places: Tensor) -> Tensor:
-    return torch.sin(torch.pi * places) ** 2
-
-
-def _gaussian(places: Tensor) -> Tensor:
-    return torch.exp(-0.5 * ((places - 0.5) / SIGMA) ** 2)
-
-
-BLENDS = {"uniform": _uniform, "hann": _hann, "gaussian": _gaussian}
+BLENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "uniform": torch.ones_like,
+    "hann": lambda places: torch.sin(torch.pi * places) ** 2,
+    "gaussian": lambda places: torch.exp(-0.5 * ((places - 0.5) / SIGMA) ** 2),
+}
 """What a pixel counts by its place within a window, (n,) float in (0, 1)."""
 
 
@@ -134,7 +128,7 @@ class Axis:
         window = min(window, length)
         begins = starts(length, window, step)
         places = (torch.arange(window, dtype=torch.float64) + 0.5) / window
-        weights = (BLENDS[blend] if len(begins) > 1 else _uniform)(places)
+        weights = BLENDS[blend if len(begins) > 1 else "uniform"](places)
         totals = torch.zeros(length, dtype=torch.float64)
         for start in begins:
             totals[start : start + window] += weights
@@ -208,12 +202,6 @@ def _source_rows(there: int, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
     middle = ((torch.arange(wanted, dtype=torch.float64) + 0.5) * (there / wanted) - 0.5).clamp(min=0)
     above = middle.long().clamp(max=there - 1)
     return above, (above + 1).clamp(max=there - 1), (middle - above).float()
-
-
-def _rows_of_a_band(held: dict[str, Tensor], width: int) -> int:
-    """How many rows of `width` pixels hold BAND values."""
-    batch, num_classes = next(iter(held.values())).shape[:2]
-    return max(1, BAND // (batch * num_classes * width))
 
 
 def _mixed(class_probs: Tensor, above: Tensor, below: Tensor, share: Tensor, width: int) -> Tensor:

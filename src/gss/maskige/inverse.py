@@ -70,15 +70,7 @@ class SoftDistance(Inverse):
         self.temperature = temperature / 255**2
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """Minus the squared distance over the temperature, without the part that all classes share.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette.
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """Minus squared distance over temperature, less what all classes share: (B, K, H, W) float32."""
         with torch.autocast(maskige.device.type, enabled=False):  # bf16 distances would tie (8 bits of mantissa)
             scores = 2 * nn.functional.conv2d(maskige.float(), colours[:, :, None, None], -colours.square().sum(1) / 2)
             return scores / self.temperature
@@ -97,15 +89,7 @@ class NearestColour(Inverse):
         self.distance = SoftDistance()
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """0 for the nearest colour and minus infinity for the others.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette.
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """0 for the nearest colour and minus infinity for the others: (B, K, H, W) float32."""
         scores = self.distance.class_scores(maskige, colours)
         return torch.full_like(scores, -torch.inf).scatter_(1, scores.argmax(1, keepdim=True), 0.0)
 
@@ -119,15 +103,7 @@ class LeastSquares(Inverse):
     """
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """The estimate c^ itself, whose argmax is the paper's decision; it is not a distribution, its softmax is one.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette (beta).
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """The estimate c^ itself, (B, K, H, W) float32: no distribution; its argmax is the paper's decision."""
         weight = torch.linalg.pinv(colours.double()).float()
         return _affine_scores(maskige, weight, None)
 
@@ -140,15 +116,7 @@ class AffineLeastSquares(Inverse):
     """
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """The estimate c^, as in `LeastSquares`.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette (beta).
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """The estimate c^, as in `LeastSquares`: (B, K, H, W) float32."""
         beside = torch.cat([colours, torch.ones_like(colours[:, :1])], dim=1)
         solution = torch.linalg.pinv(beside.double()).float()  # (4, K)
         return _affine_scores(maskige, solution[:3], solution[3])

@@ -157,7 +157,9 @@ def spread_colours(num_colours: int, seed: int = 0) -> WholePoints:
     """
     random = np.random.RandomState(seed)  # the one generator whose numbers no later version of numpy may change
     starts = random.uniform(0, 255, (4 if num_colours <= 64 else 2, num_colours, 3))
-    greedy = farthest_first(_grid(), num_colours)
+    levels = np.linspace(0, 255, GRID_LEVELS).astype(np.int64)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)  # begins with black
+    greedy = farthest_first(grid, num_colours)
     found = [settle(points) for points in (greedy, *np.rint(repel(starts, random)))]
     best = max(found, key=lambda points: float(_squared_distances(points).min()))
     colours = farthest_first(best, num_colours)
@@ -181,12 +183,6 @@ def farthest_first(points: WholePoints, num_points: int) -> WholePoints:
         nearest = np.minimum(nearest, np.square(points - points[chosen[-1]]).sum(1))
         chosen.append(int(nearest.argmax()))
     return points[chosen]
-
-
-def _grid() -> WholePoints:
-    """Candidates of the greedy start, (18^3, 3) int64 from 0 to 255; the first is black."""
-    levels = np.linspace(0, 255, GRID_LEVELS).astype(np.int64)
-    return np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 def repel(points: Points, random: np.random.RandomState) -> Points:

@@ -74,12 +74,12 @@ class MultiLevelAggregation(LevelFusion):
         """Fuses a pyramid of (B, C_i, H_i, W_i) float maps into (B, channels, h, w) for the token grid (h, w)."""
         fused = super().forward(pyramid, grid).movedim(1, -1).contiguous()  # else blocks work in a picture's strides
         for block in self.blocks:
-            fused = self._recomputed(block, fused) if self.checkpointing and self.training else block(fused)
+            if self.checkpointing and self.training:  # picture by picture: one's activations of one block at a time
+                parts = [checkpoint(block, picture, use_reentrant=False) for picture in fused.split(1)]
+                fused = torch.cat(parts)
+            else:
+                fused = block(fused)
         return torch.as_tensor(self.norm(fused)).movedim(-1, 1)
-
-    def _recomputed(self, block: nn.Module, fused: Tensor) -> Tensor:
-        """Picture by picture, so that the activations of one picture in one block exist at a time."""
-        return torch.cat([checkpoint(block, picture, use_reentrant=False) for picture in fused.split(1)])
 
 
 class HighResolutionSkip(nn.Module):

@@ -143,7 +143,8 @@ def freeze(network: nn.Module, num_stages: int) -> tuple[str, ...]:
     for name, stage in stage_depths(network).items():
         if stage <= num_stages:
             network.get_parameter(name).requires_grad_(False)
-    return tuple(name for name, module in network.named_modules() if _is_frozen(module))
+    weights = {name: list(module.parameters()) for name, module in network.named_modules()}
+    return tuple(name for name, held in weights.items() if held and not any(one.requires_grad for one in held))
 
 
 def block_depths(network: Any) -> dict[str, int]:
@@ -167,11 +168,6 @@ def _depths(network: Any, coarse: bool) -> dict[str, int]:
         return grouped
     parts = list(dict.fromkeys(name.partition(".")[0] for name, _ in network.named_parameters()))
     return {name: parts.index(name.partition(".")[0]) for name, _ in network.named_parameters()}
-
-
-def _is_frozen(module: nn.Module) -> bool:
-    weights = list(module.parameters())
-    return bool(weights) and not any(weight.requires_grad for weight in weights)
 
 
 def _create(name: str, pretrained: bool, settings: dict[str, Any]) -> Any:

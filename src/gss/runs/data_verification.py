@@ -37,8 +37,10 @@ def verify(config: DictConfig) -> dict[str, Any]:
     if config.get("data") is None:
         raise ValueError("no data set was given: say data=NAME, as in `python -m gss.data verify data=camvid`")
     data, folder = instantiate(config.data), Path(config.paths.run)
-    surveys, absent = _survey(data, _chosen(config))
-    remedies = _remedies(surveys, to_plain(config)["data"])
+    plain = to_plain(config)
+    split = plain["split"]  # None: all that are there
+    surveys, absent = _survey(data, split if isinstance(split, list) or split is None else [str(split)])
+    remedies = _remedies(surveys, plain["data"])
     print(*_told(surveys, absent), sep="\n")
     _show_frequencies(surveys, data, folder / "class_frequencies.png")
     print(*_faults_told(surveys, remedies), sep="\n")
@@ -54,12 +56,6 @@ def verify(config: DictConfig) -> dict[str, Any]:
     write_json(folder / "verify.json", result)
     print(f"report: {folder / 'verify.json'}")
     return result
-
-
-def _chosen(config: DictConfig) -> list[str] | None:
-    """The splits that were asked for; None: all that are there."""
-    split = to_plain(config)["split"]
-    return split if isinstance(split, list) or split is None else [str(split)]
 
 
 def _survey(data: SegmentationDataModule, chosen: list[str] | None) -> tuple[dict[str, Survey], dict[str, str]]:

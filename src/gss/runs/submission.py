@@ -51,23 +51,13 @@ def _cityscapes_entry(image: Path) -> str:
     return f"{found[1]}_labelIds.png"
 
 
-def _ade20k_entry(image: Path) -> str:
-    """`ADE_test_00000001.png`: the image's name, with the ending png."""
-    return f"{image.stem}.png"
-
-
-def _acdc_entry(image: Path) -> str:
-    """`labelTrainIds/GOPR0475_frame_000247_rgb_anon.png`: the image's name, in the folder that is customary.
-
-    What others upload; no description of the server's own was found to hold it against.
-    """
-    return f"labelTrainIds/{image.stem}.png"
-
-
 FORMATS = {
     "cityscapes": SubmissionFormat(cityscapes_labels(), tuple(LABEL_IDS.values()), _cityscapes_entry, 1525),
-    "ade20k": SubmissionFormat(ade20k_labels(), tuple(range(1, 151)), _ade20k_entry, 3352),
-    "acdc": SubmissionFormat(cityscapes_labels(), tuple(range(19)), _acdc_entry, 2000),
+    "ade20k": SubmissionFormat(ade20k_labels(), tuple(range(1, 151)), lambda image: f"{image.stem}.png", 3352),
+    # as others upload it; no description of the server's own was found to hold it against
+    "acdc": SubmissionFormat(
+        cityscapes_labels(), tuple(range(19)), lambda image: f"labelTrainIds/{image.stem}.png", 2000
+    ),
 }
 """Formats by the server's data set."""
 

@@ -17,7 +17,6 @@ from gss.assembly.artefact import PriorArtefact
 from gss.callbacks.averaging import AveragedWeights
 from gss.callbacks.learning_rate import LearningRate
 from gss.callbacks.progress import StepProgress
-from gss.data.datamodule import SegmentationDataModule
 from gss.data.dataset import EvaluationShard, SampleRequest, TrainingSampler
 from gss.display.progress import track
 from gss.pipeline import MaskigeAutoencoder
@@ -66,7 +65,9 @@ def add_token_model(
     settings, parts = config["token_model"], _own_parts(config["token_model"], parts)
     steps = {key: settings[key] for key in ("max_steps", "val_every")}
     trainer = build_trainer({**config, **steps}, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip)
-    labels = {split: _label_batches(parts.datamodule, split, trainer.is_global_zero) for split in ("train", "val")}
+    labels: dict[str, Iterable[Tensor]] = {split: parts.datamodule.label_batches(split) for split in ("train", "val")}
+    if trainer.is_global_zero:
+        labels = {split: track(maps, f"tokens of {split} labels", unit="batches") for split, maps in labels.items()}
     train = token_grids(autoencoder, labels["train"], mirrored=parts.datamodule.augmentation.flip > 0)
     val = token_grids(autoencoder, labels["val"])
     network = {key: settings[key] for key in NETWORK}
@@ -101,12 +102,6 @@ def token_grids(autoencoder: MaskigeAutoencoder, label_batches: Iterable[Tensor]
         for labels in label_batches
     ]
     return torch.cat([tokens for views in zip(*grids, strict=True) for tokens in views])
-
-
-def _label_batches(datamodule: SegmentationDataModule, split: str, tells: bool) -> Iterable[Tensor]:
-    """Label maps of a split, with progress on the one process that tells."""
-    batches = datamodule.label_batches(split)
-    return track(batches, f"tokens of {split} labels", unit="batches") if tells else batches
 
 
 def _own_parts(settings: Mapping[str, Any], parts: RunParts) -> RunParts:

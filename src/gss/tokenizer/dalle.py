@@ -87,11 +87,7 @@ class DalleDVAE(Tokenizer):
     ) -> None:
         """Reads the weights, then counts the tokens of the first training maskiges.
 
-        Args:
-            maskiges: pictures (B, 3, H, W) float32 in [0, 1].
-            colours: not used: the dVAE knows no palette.
-            ignore_colour: (3,) float32 in [0, 1].
-            on_iteration: called with the number of pictures counted.
+        The colours play no part, as the dVAE knows no palette; `on_iteration` gets the number of pictures counted.
 
         Raises:
             ValueError: if there are no weights to read.

@@ -96,11 +96,7 @@ class DiffusersTokenizer(LatentTokenizer):
     ) -> None:
         """Of a frozen tokenizer: reads the weights, then counts the tokens of the first training maskiges.
 
-        Args:
-            maskiges: pictures (B, 3, H, W) float32 in [0, 1].
-            colours: not used: the network knows no palette.
-            ignore_colour: (3,) float32 in [0, 1].
-            on_iteration: called with the number of pictures counted.
+        The colours play no part, as the network knows no palette; `on_iteration` gets the number of pictures counted.
 
         Raises:
             ValueError: if the weights are missing, damaged, or of another layout.

@@ -74,7 +74,9 @@ class SplitCache:
             self._check_space(todo)
             for shard in track(todo, f"caching {self.split}", unit="shards"):
                 self._write_shard(shard)
-            self._remove_beyond()
+            for path in self.folder.glob("[0-9]*.*"):  # of an earlier, longer listing
+                if path.suffix in (".bin", ".json") and int(path.stem) >= self.num_shards:
+                    path.unlink()
         return len(todo)
 
     def _is_kept(self, shard: int, full: bool) -> bool:
@@ -94,7 +96,10 @@ class SplitCache:
             replace(entry, image=stamp_of(pair.image), labels=stamp_of(labels_of(pair)))
             for entry, pair in zip(note.entries, pairs, strict=True)
         )
-        if any(map(_differs, entries, note.entries)) or (full and stamp_of(target).sha256 != note.sha256):
+        now, then = (
+            [(entry.image.sha256, entry.labels.sha256) for entry in listed] for listed in (entries, note.entries)
+        )
+        if now != then or (full and stamp_of(target).sha256 != note.sha256):
             return False
         with written_whole(noted) as new:
             replace(note, entries=entries).write(new)
@@ -148,16 +153,6 @@ class SplitCache:
         require_same_size(pair, (height, width), (labels.shape[0], labels.shape[1]))
         entry = Entry(pair.name, height, width, 0, *stamps, table=0)
         return entry, np.ascontiguousarray(image), np.ascontiguousarray(labels)
-
-    def _remove_beyond(self) -> None:
-        """Remove the shards that an earlier, longer listing left."""
-        for path in self.folder.glob("[0-9]*.*"):
-            if path.suffix in (".bin", ".json") and int(path.stem) >= self.num_shards:
-                path.unlink()
-
-
-def _differs(one: Entry, other: Entry) -> bool:
-    return (one.image.sha256, one.labels.sha256) != (other.image.sha256, other.labels.sha256)
 
 
 @contextmanager
