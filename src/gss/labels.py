@@ -41,9 +41,27 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         """Check names, colours and table against each other."""
-        _check_names(self.names)
-        _check_colours(self.colours, len(self.names))
-        _check_table(self.raw_to_train, len(self.names))
+        number = len(self.names)
+        if not 1 <= number < _UNKNOWN:
+            raise ValueError(f"a class list needs 1 to {_UNKNOWN - 1} names, got {number}; mend data.label_space.names")
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"the class name '{repeated[0]}' occurs more than once; mend data.label_space.names")
+        if len(self.colours) != number:
+            raise ValueError(
+                f"{number} classes need as many display colours, got {len(self.colours)}; mend data.label_space.colours"
+            )
+        for colour in self.colours:
+            if any(not 0 <= channel <= 255 for channel in colour):
+                raise ValueError(f"display colours lie in 0 to 255, got {colour}; mend data.label_space.colours")
+        for raw, train in self.raw_to_train.items():
+            if not 0 <= raw <= 255:
+                raise ValueError(f"file ids lie in 0 to 255, got {raw}; mend data.label_space.ignore_ids")
+            if not (0 <= train < number or train == IGNORE):
+                raise ValueError(
+                    f"file id {raw} maps to {train}, but train ids are 0 to {number - 1} or {IGNORE}; "
+                    "mend the table raw_to_train"
+                )
 
     def __hash__(self) -> int:
         """Hash by value; the table is a mapping, which the generated hash could not take."""
@@ -152,38 +170,6 @@ def _as_colours(colours: Sequence[Sequence[int]]) -> tuple[tuple[int, int, int],
         if len(colour) != 3:
             raise ValueError(f"a colour needs 3 numbers, got {list(colour)}; mend data.label_space.colours")
     return tuple((int(red), int(green), int(blue)) for red, green, blue in colours)
-
-
-def _check_names(names: tuple[str, ...]) -> None:
-    """Refuse an empty, repeated or overlong class list."""
-    if not 1 <= len(names) < _UNKNOWN:
-        raise ValueError(f"a class list needs 1 to {_UNKNOWN - 1} names, got {len(names)}; mend data.label_space.names")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"the class name '{repeated[0]}' occurs more than once; mend data.label_space.names")
-
-
-def _check_colours(colours: tuple[tuple[int, int, int], ...], num_classes: int) -> None:
-    """Refuse a colour list of another length, or channels outside 0 .. 255."""
-    if len(colours) != num_classes:
-        raise ValueError(
-            f"{num_classes} classes need as many display colours, got {len(colours)}; mend data.label_space.colours"
-        )
-    for colour in colours:
-        if any(not 0 <= channel <= 255 for channel in colour):
-            raise ValueError(f"display colours lie in 0 to 255, got {colour}; mend data.label_space.colours")
-
-
-def _check_table(table: Mapping[int, int], num_classes: int) -> None:
-    """Refuse file ids outside a byte and train ids that are neither a class nor 255."""
-    for raw, train in table.items():
-        if not 0 <= raw <= 255:
-            raise ValueError(f"file ids lie in 0 to 255, got {raw}; mend data.label_space.ignore_ids")
-        if not (0 <= train < num_classes or train == IGNORE):
-            raise ValueError(
-                f"file id {raw} maps to {train}, but train ids are 0 to {num_classes - 1} or {IGNORE}; "
-                "mend the table raw_to_train"
-            )
 
 
 def check_same_classes(source: str, known: Sequence[str], data: str, names: Sequence[str]) -> None:

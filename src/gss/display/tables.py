@@ -106,22 +106,18 @@ def append_row(path: Path, step: int, per_class: Mapping[str, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists() or path.stat().st_size == 0
     if not fresh:
-        _check_header(path, header)
+        with path.open(newline="", encoding="utf-8") as file:
+            found = next(csv.reader(file))
+        if found != header:
+            raise ValueError(
+                f"'{path}' has the columns {', '.join(found)}, not {', '.join(header)}; "
+                "choose another output folder by paths.run, or move that file away"
+            )
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if fresh:
             writer.writerow(header)
         writer.writerow([step, *("" if math.isnan(iou) else f"{iou:.6f}" for iou in per_class.values())])
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    with path.open(newline="", encoding="utf-8") as file:
-        found = next(csv.reader(file))
-    if found != list(header):
-        raise ValueError(
-            f"'{path}' has the columns {', '.join(found)}, not {', '.join(header)}; "
-            "choose another output folder by paths.run, or move that file away"
-        )
 
 
 def _overall(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -33,15 +33,7 @@ class Inverse(nn.Module, ABC):
         """
 
     def forward(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """Class probabilities of each pixel.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette.
-
-        Returns:
-            class_probs (B, K, H, W) float32, sums to 1 over K.
-        """
+        """The softmax of the scores, class_probs (B, K, H, W) float32, of a maskige (B, 3, H, W) in colours (K, 3)."""
         return self.class_scores(maskige, colours).softmax(dim=1)
 
     @property
@@ -70,15 +62,7 @@ class SoftDistance(Inverse):
         self.temperature = temperature / 255**2
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """Minus the squared distance over the temperature, without the part that all classes share.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette.
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """(B, K, H, W): minus the squared distance over the temperature, without the part that all classes share."""
         with torch.autocast(maskige.device.type, enabled=False):  # bf16 distances would tie (8 bits of mantissa)
             scores = 2 * nn.functional.conv2d(maskige.float(), colours[:, :, None, None], -colours.square().sum(1) / 2)
             return scores / self.temperature
@@ -97,15 +81,7 @@ class NearestColour(Inverse):
         self.distance = SoftDistance()
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """0 for the nearest colour and minus infinity for the others.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette.
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """(B, K, H, W): 0 for the nearest colour and minus infinity for the others."""
         scores = self.distance.class_scores(maskige, colours)
         return torch.full_like(scores, -torch.inf).scatter_(1, scores.argmax(1, keepdim=True), 0.0)
 
@@ -119,14 +95,9 @@ class LeastSquares(Inverse):
     """
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """The estimate c^ itself, whose argmax is the paper's decision; it is not a distribution, its softmax is one.
+        """The estimate c^ (B, K, H, W) itself, whose argmax is the paper's decision, and its softmax a distribution.
 
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette (beta).
-
-        Returns:
-            Scores (B, K, H, W) float32.
+        The colours (K, 3) are the paper's beta.
         """
         weight = torch.linalg.pinv(colours.double()).float()
         return _affine_scores(maskige, weight, None)
@@ -140,15 +111,7 @@ class AffineLeastSquares(Inverse):
     """
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """The estimate c^, as in `LeastSquares`.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette (beta).
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """The estimate c^ (B, K, H, W), as in `LeastSquares`."""
         beside = torch.cat([colours, torch.ones_like(colours[:, :1])], dim=1)
         solution = torch.linalg.pinv(beside.double()).float()  # (4, K)
         return _affine_scores(maskige, solution[:3], solution[3])

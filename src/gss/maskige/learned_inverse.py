@@ -34,15 +34,7 @@ class ResidualInverse(Inverse):
         nn.init.zeros_(correction.output.bias)
 
     def class_scores(self, maskige: Tensor, colours: Tensor) -> Tensor:
-        """Soft distance and correction, added in single precision.
-
-        Args:
-            maskige: (B, 3, H, W) float in [0, 1].
-            colours: (K, 3) float32 in [0, 1], the palette.
-
-        Returns:
-            Scores (B, K, H, W) float32.
-        """
+        """Soft distance and correction, added in single precision: (B, K, H, W) float32."""
         correction: Tensor = self.correction(maskige)
         return self.distance.class_scores(maskige, colours) + correction.float()
 

@@ -45,7 +45,12 @@ def focal_divergence(
 
     The arguments are the same; both are scalars float32.
     """
-    _check_tokens(targets.tokens, scores.vocab_size)
+    found, vocab_size = targets.tokens, scores.vocab_size
+    if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < vocab_size:
+        raise ValueError(
+            f"tokens reach from {int(found.min())} to {int(found.max())}, outside the vocabulary of {vocab_size}: "
+            "the prior and the conditioning network differ, train stage=conditioning with the same prior=PATH"
+        )
     valid = targets.token_valid.flatten().nonzero()[:, 0]
     tokens = targets.tokens.flatten()[valid]
     candidates, shares = (part.flatten(0, 2)[valid] for part in (targets.candidates, targets.shares))
@@ -194,11 +199,3 @@ def _product_dtype(rows: Tensor) -> torch.dtype:
         return rows.dtype
     dtype = torch.get_autocast_dtype(rows.device.type)
     return torch.float32 if dtype == torch.float16 else dtype
-
-
-def _check_tokens(tokens: Tensor, vocab_size: int) -> None:
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
-        raise ValueError(
-            f"tokens reach from {int(tokens.min())} to {int(tokens.max())}, outside the vocabulary of {vocab_size}: "
-            "the prior and the conditioning network differ, train stage=conditioning with the same prior=PATH"
-        )

@@ -37,8 +37,10 @@ def verify(config: DictConfig) -> dict[str, Any]:
     if config.get("data") is None:
         raise ValueError("no data set was given: say data=NAME, as in `python -m gss.data verify data=camvid`")
     data, folder = instantiate(config.data), Path(config.paths.run)
-    surveys, absent = _survey(data, _chosen(config))
-    remedies = _remedies(surveys, to_plain(config)["data"])
+    plain = to_plain(config)
+    chosen = plain["split"] if isinstance(plain["split"], list | None) else [str(plain["split"])]
+    surveys, absent = _survey(data, chosen)
+    remedies = _remedies(surveys, plain["data"])
     print(*_told(surveys, absent), sep="\n")
     _show_frequencies(surveys, data, folder / "class_frequencies.png")
     print(*_faults_told(surveys, remedies), sep="\n")
@@ -56,14 +58,8 @@ def verify(config: DictConfig) -> dict[str, Any]:
     return result
 
 
-def _chosen(config: DictConfig) -> list[str] | None:
-    """The splits that were asked for; None: all that are there."""
-    split = to_plain(config)["split"]
-    return split if isinstance(split, list) or split is None else [str(split)]
-
-
 def _survey(data: SegmentationDataModule, chosen: list[str] | None) -> tuple[dict[str, Survey], dict[str, str]]:
-    """What each split holds by name, and why others are not there; those elsewhere are named `SET/SPLIT`."""
+    """What each chosen split (None: all) holds by name, and why others are not there; elsewhere: `SET/SPLIT`."""
     from gss.data.pairs import NotThere
     from gss.data.survey import survey_split
 

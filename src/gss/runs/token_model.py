@@ -63,7 +63,10 @@ def add_token_model(
     Returns:
         `val/token_nll` in nats per masked token, and `val/token_perplexity`.
     """
-    settings, parts = config["token_model"], _own_parts(config["token_model"], parts)
+    settings = config["token_model"]
+    parts = parts.next_training(settings["learning_rate"], settings["max_steps"])
+    telling = [one for one in parts.callbacks if isinstance(one, StepProgress | LearningRate | AveragedWeights)]
+    parts = replace(parts, callbacks=list[Callback](telling))
     steps = {key: settings[key] for key in ("max_steps", "val_every")}
     trainer = build_trainer({**config, **steps}, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip)
     labels = {split: _label_batches(parts.datamodule, split, trainer.is_global_zero) for split in ("train", "val")}
@@ -107,15 +110,6 @@ def _label_batches(datamodule: SegmentationDataModule, split: str, tells: bool) 
     """Label maps of a split, with progress on the one process that tells."""
     batches = datamodule.label_batches(split)
     return track(batches, f"tokens of {split} labels", unit="batches") if tells else batches
-
-
-def _own_parts(settings: Mapping[str, Any], parts: RunParts) -> RunParts:
-    """Its own length and learning rate, and no callback that keeps or shows what the tokenizer's training makes."""
-    own = parts.next_training(settings["learning_rate"], settings["max_steps"])
-    telling = [
-        callback for callback in own.callbacks if isinstance(callback, StepProgress | LearningRate | AveragedWeights)
-    ]
-    return replace(own, callbacks=list[Callback](telling))
 
 
 def _loaders(

@@ -85,13 +85,7 @@ class DalleDVAE(Tokenizer):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Reads the weights, then counts the tokens of the first training maskiges.
-
-        Args:
-            maskiges: pictures (B, 3, H, W) float32 in [0, 1].
-            colours: not used: the dVAE knows no palette.
-            ignore_colour: (3,) float32 in [0, 1].
-            on_iteration: called with the number of pictures counted.
+        """Reads the weights, then counts the tokens of the first maskiges (B, 3, H, W); `colours` (K, 3) play no part.
 
         Raises:
             ValueError: if there are no weights to read.

@@ -94,13 +94,7 @@ class DiffusersTokenizer(LatentTokenizer):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Of a frozen tokenizer: reads the weights, then counts the tokens of the first training maskiges.
-
-        Args:
-            maskiges: pictures (B, 3, H, W) float32 in [0, 1].
-            colours: not used: the network knows no palette.
-            ignore_colour: (3,) float32 in [0, 1].
-            on_iteration: called with the number of pictures counted.
+        """Of a frozen tokenizer: reads the weights, then counts the tokens of the first maskiges (B, 3, H, W).
 
         Raises:
             ValueError: if the weights are missing, damaged, or of another layout.

@@ -49,12 +49,6 @@ class ContextDictionary(PatchDictionary):
     ) -> None:
         """Fits the dictionary to maskiges (B, 3, H, W), and makes a network that corrects nothing yet.
 
-        Args:
-            maskiges: pictures (B, 3, H, W) float32 in [0, 1] in exact palette colours.
-            colours: (K, 3) float32 in [0, 1], the palette.
-            ignore_colour: (3,) float32 in [0, 1].
-            on_iteration: called with the number of Lloyd iterations done.
-
         Raises:
             ValueError: if no patch is fully labelled.
         """
