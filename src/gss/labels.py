@@ -41,18 +41,15 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         """Check names, colours and table against each other."""
-        names, num_classes = self.names, len(self.names)
-        if not 1 <= num_classes < _UNKNOWN:
-            raise ValueError(
-                f"a class list needs 1 to {_UNKNOWN - 1} names, got {num_classes}; mend data.label_space.names"
-            )
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        number = len(self.names)
+        if not 1 <= number < _UNKNOWN:
+            raise ValueError(f"a class list needs 1 to {_UNKNOWN - 1} names, got {number}; mend data.label_space.names")
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             raise ValueError(f"the class name '{repeated[0]}' occurs more than once; mend data.label_space.names")
-        if len(self.colours) != num_classes:
+        if len(self.colours) != number:
             raise ValueError(
-                f"{num_classes} classes need as many display colours, got {len(self.colours)}; "
-                "mend data.label_space.colours"
+                f"{number} classes need as many display colours, got {len(self.colours)}; mend data.label_space.colours"
             )
         for colour in self.colours:
             if any(not 0 <= channel <= 255 for channel in colour):
@@ -60,9 +57,9 @@ class LabelSpace:
         for raw, train in self.raw_to_train.items():
             if not 0 <= raw <= 255:
                 raise ValueError(f"file ids lie in 0 to 255, got {raw}; mend data.label_space.ignore_ids")
-            if not (0 <= train < num_classes or train == IGNORE):
+            if not (0 <= train < number or train == IGNORE):
                 raise ValueError(
-                    f"file id {raw} maps to {train}, but train ids are 0 to {num_classes - 1} or {IGNORE}; "
+                    f"file id {raw} maps to {train}, but train ids are 0 to {number - 1} or {IGNORE}; "
                     "mend the table raw_to_train"
                 )
 

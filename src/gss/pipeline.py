@@ -180,10 +180,6 @@ class MaskigeAutoencoder(nn.Module):
         """What tokens (B, h, w) int64 in [0, V) show, cut to (H, W) `size`; None: whole cells."""
         return self.read(self.tokenizer.decode(tokens), size)
 
-    def decode_expected(self, token_probs: Tensor, size: tuple[int, int] | None = None) -> DecodedGeneration:
-        """What the expected embedding under token_probs (B, V, h, w) float shows, cut to (H, W) `size`."""
-        return self.read(self.tokenizer.decode_expected(token_probs), size)
-
     def decode_scores(self, prior: TokenScores, readout: str) -> Decoded:
         """The maskige that the conditioning network's scores of (B, h, w) cells mean, by argmax or by expectation."""
         if readout == "argmax":

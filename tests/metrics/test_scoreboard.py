@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from gss.inference import Band
 from gss.metrics.boundaries import BoundaryFScore
 from gss.metrics.confusion import ConditionMatrices, ConfusionMatrix, scores
-from gss.metrics.scoreboard import ReadoutTally, Tally, check_names, harmonic_mean
+from gss.metrics.scoreboard import ReadoutTally, Scoreboard, Tally, check_names, harmonic_mean
 
 NAMES = ("road", "car", "tree", "sky")
 CONDITIONS = ("fog", "night", "rain")
@@ -25,9 +26,9 @@ def pictures(draw_labels):
     return labels, class_probs, class_probs.argmax(1)
 
 
-def in_batches(tally, method, predicted, labels):
+def in_batches(update, predicted, labels):
     for part in (slice(0, 2), slice(2, 3), slice(3, 5)):
-        getattr(tally, method)(predicted[part], labels[part], OF_PICTURES[part])
+        update(predicted[part], labels[part], OF_PICTURES[part])
 
 
 def scored(predicted, labels):
@@ -39,7 +40,7 @@ def scored(predicted, labels):
 def test_each_condition_is_scored_as_if_there_were_no_other(pictures):
     labels, _, predicted = pictures
     tally = Tally(NAMES, CONDITIONS)
-    in_batches(tally, "update", predicted, labels)
+    in_batches(tally.update, predicted, labels)
     found = tally.by_condition()
     assert list(found) == list(CONDITIONS)
     for condition in ("fog", "night"):
@@ -54,7 +55,7 @@ def test_each_condition_is_scored_as_if_there_were_no_other(pictures):
 def test_a_data_set_without_conditions_has_no_mean_of_them(pictures):
     labels, _, predicted = pictures
     tally = Tally(NAMES)
-    in_batches(tally, "update", predicted, labels)
+    in_batches(tally.update, predicted, labels)
     assert tally.by_condition() == {}
     assert math.isnan(tally.condition_mean())
 
@@ -83,8 +84,11 @@ def test_figures_of_class_probs_are_those_of_labels_and_more(pictures):
         Tally(NAMES),
         BoundaryFScore(4),
     )
-    in_batches(tally, "update_probs", class_probs, labels), in_batches(quick, "update_probs", class_probs, labels)
-    in_batches(of_labels, "update", predicted, labels), outlines.update(predicted, labels)
+    board = Scoreboard("own", {"tally": tally, "quick": quick})
+    in_batches(
+        lambda probs, *rest: board.update_bands([Band(0, {"tally": probs, "quick": probs})], *rest), class_probs, labels
+    )
+    in_batches(of_labels.update, predicted, labels), outlines.update(predicted, labels)
     figures = tally.figures()
     assert list(figures) == [
         *("miou", "macc", "aacc", "boundary_f3", "boundary_iou", "ece", "nll", "brier", "auroc", "aupr")

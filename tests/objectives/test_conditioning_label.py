@@ -65,7 +65,8 @@ def test_it_is_the_cross_entropy_of_what_the_expected_decoding_shows(autoencoder
     autoencoder, weights = autoencoders[name], torch.tensor([0.5, 1.0, 2.0, 0.3, 1.2])
     prior = scores(autoencoder)
     token_probs = prior.logits().softmax(1)
-    class_probs = autoencoder.decode_expected(token_probs, (15, 23)).class_probs().detach().double().numpy()
+    decoded = autoencoder.read(autoencoder.tokenizer.decode_expected(token_probs), (15, 23))
+    class_probs = decoded.class_probs().detach().double().numpy()
     each = [
         -np.log(class_probs[picture, labels[picture, y, x], y, x] + 1e-12)
         * (weights[labels[picture, y, x]].item() if weighted else 1)

@@ -6,7 +6,7 @@ Names in the configuration are looked up in registries; nothing that travels wit
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -250,7 +250,8 @@ def build_segmenter(
         vocabulary: the tokens with a row in the head, as `vocabulary_selection` chose them; None: all V.
 
     Raises:
-        ValueError: for a backbone or head that does not exist.
+        ValueError: for a backbone, head or tie that does not exist, or a pixel head that cannot be a token head's
+            evidence.
     """
     stride = token_stride(config["tokenizer"]["stride"], config["maskige"]["scale"])
     backbone = TimmBackbone(**config["backbone"])
@@ -261,60 +262,30 @@ def build_segmenter(
     if width:
         skip = HighResolutionSkip(backbone.channels[0], channels, width, stride, backbone.strides[0])
         channels += skip.channels
-    pixel_head, token_head = build_pixel_head(config, channels, backbone.channels, num_classes, stride), None
+    pixel_heads: dict[str, Callable[[], PixelHead]] = {
+        "bilinear": lambda: BilinearPixelHead(channels, num_classes, stride),
+        "subpixel": lambda: SubpixelHead(channels, num_classes, stride),
+        "pyramid": lambda: PyramidPixelHead(backbone.channels, settings["level_channels"], num_classes, stride),
+    }
+    pixel_head, token_head = lookup(pixel_heads, "head.pixel", config["head"]["pixel"])(), None
     if autoencoder is not None:
-        token_head = build_token_head(config["head"], channels, autoencoder, codes, token_weights, vocabulary)
+        token_head = _token_head(config["head"], channels, autoencoder, codes, token_weights, vocabulary)
     network = ConditioningNetwork(backbone, fusion, pixel_head, token_head, stride, skip)
     return GenerativeSegmenter(network, autoencoder)
 
 
-def build_pixel_head(
-    config: Config, channels: int, in_channels: Sequence[int], num_classes: int, stride: int
-) -> PixelHead:
-    """The pixel head that `head.pixel` names.
-
-    Args:
-        config: plain data with the groups fusion and head.
-        channels: of what the heads see, the fused map and the high-resolution skip beside it.
-        in_channels: channels of the backbone's levels.
-        num_classes: K.
-        stride: pixels per token.
-
-    Raises:
-        ValueError: if there is no pixel head of that name.
-    """
-    heads: dict[str, Callable[[], PixelHead]] = {
-        "bilinear": lambda: BilinearPixelHead(channels, num_classes, stride),
-        "subpixel": lambda: SubpixelHead(channels, num_classes, stride),
-        "pyramid": lambda: PyramidPixelHead(in_channels, config["fusion"]["level_channels"], num_classes, stride),
-    }
-    return lookup(heads, "head.pixel", config["head"]["pixel"])()
-
-
-def build_token_head(
+def _token_head(
     head: Config,
     channels: int,
     autoencoder: MaskigeAutoencoder,
-    codes: Tensor | None = None,
-    token_weights: Tensor | None = None,
-    vocabulary: Vocabulary | None = None,
+    codes: Tensor | None,
+    token_weights: Tensor | None,
+    vocabulary: Vocabulary | None,
 ) -> TokenHead:
-    """The token head that `head.token` and, of a tied one, `head.tie` name.
+    """The token head that `head.token` and, of a tied one, `head.tie` name; arguments as in `build_segmenter`.
 
     A tied head begins at the token frequencies that a network which sees nothing would settle at: log-usage, shifted by
-    the weights of the loss.
-
-    Args:
-        head: plain data, the group head.
-        channels: of what the heads see, the fused map and the high-resolution skip beside it.
-        autoencoder: whose tokens are scored.
-        codes: (V, K, stride, stride) float32, its `code_class_probs` where they are known already; None: decoded here
-            if the head needs them.
-        token_weights: (V,) float32, what each token will count in the loss; None: all the same.
-        vocabulary: the tokens with a row of their own; None: all V.
-
-    Raises:
-        ValueError: for a head or a tie that does not exist, or a pixel head that cannot be its evidence.
+    the weights of the loss. `channels` are those of the fused map and the high-resolution skip beside it.
     """
     if not lookup({"tied": True, "free": False}, "head.token", head["token"]):
         return FreeTokenHead(channels, autoencoder.tokenizer.vocab_size, head["hidden"], vocabulary)

@@ -152,7 +152,11 @@ def restore_segmenter(checkpoint: Mapping[str, Any]) -> GenerativeSegmenter:
         inner = "autoencoder."
         held = {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
         autoencoder = load_autoencoder(PriorArtefact(record["prior"], record["ceiling"], held))
-        conditioned = _as_conditioned(autoencoder, checkpoint)
+        conditioned = autoencoder  # with the inverse that the network was trained with
+        if "conditioned_on" in checkpoint:
+            conditioned = with_inverse(autoencoder, checkpoint["conditioned_on"]["reading"])
+            conditioned.inverse.load_state_dict(checkpoint["conditioned_on"]["state"])
+            conditioned.eval()
     config = {**record["config"], "backbone": {**record["config"]["backbone"], "pretrained": False, "weights": None}}
     vocabulary = Vocabulary.held_in(state, "network.token_head.vocabulary.")
     num_classes = len(record["label_space"]["names"])
@@ -211,15 +215,6 @@ def conditioned_on(description: Mapping[str, Any], inverse_state: Mapping[str, A
     return {"reading": {key: whole[key] for key in READING}, "state": dict(inverse_state)}
 
 
-def _as_conditioned(autoencoder: MaskigeAutoencoder, checkpoint: Mapping[str, Any]) -> MaskigeAutoencoder:
-    """The autoencoder with the inverse that the checkpoint's network was trained with."""
-    if "conditioned_on" not in checkpoint:
-        return autoencoder
-    exchanged = with_inverse(autoencoder, checkpoint["conditioned_on"]["reading"])
-    exchanged.inverse.load_state_dict(checkpoint["conditioned_on"]["state"])
-    return exchanged.eval()
-
-
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Writes a checkpoint and its sha256.
 
@@ -251,7 +246,13 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     target = Path(path).resolve()  # `last.ckpt` may be a link: the sha256 lies beside what it points to
     if not target.is_file():
         raise FileNotFoundError(f"there is no checkpoint '{path}'; mend the key that names it (checkpoint=PATH)")
-    _check_digest(target)
+    if (sidecar := _sidecar(target)).is_file():
+        expected, found = (sidecar.read_text().split() or ["nothing"])[0], _digest(target)
+        if expected != found:
+            raise ValueError(
+                f"'{target}' is damaged: its sha256 is {found[:12]}... and '{sidecar.name}' says "
+                f"{expected[:12]}...; choose another checkpoint of the run (checkpoint=PATH)"
+            )
     if not zipfile.is_zipfile(target):
         raise ValueError(f"'{path}' is no checkpoint, or it was cut off; choose another one (checkpoint=PATH)")
     try:
@@ -278,16 +279,3 @@ def _sidecar(target: Path) -> Path:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_digest(target: Path) -> None:
-    """Compares a file with its sha256, where there is one."""
-    sidecar = _sidecar(target)
-    if not sidecar.is_file():
-        return
-    expected, found = (sidecar.read_text().split() or ["nothing"])[0], _digest(target)
-    if expected != found:
-        raise ValueError(
-            f"'{target}' is damaged: its sha256 is {found[:12]}... and '{sidecar.name}' says "
-            f"{expected[:12]}...; choose another checkpoint of the run (checkpoint=PATH)"
-        )

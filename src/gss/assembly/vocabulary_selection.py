@@ -57,10 +57,7 @@ class Selection:
 
 
 def choose_tokens(
-    head: Mapping[str, Any],
-    autoencoder: MaskigeAutoencoder | None,
-    label_maps: Iterable[Tensor],
-    device: torch.device,
+    head: Mapping[str, Any], autoencoder: MaskigeAutoencoder | None, label_maps: Iterable[Tensor], device: torch.device
 ) -> Selection:
     """The choice that `head.vocabulary` asks for, said in the run's log.
 
@@ -129,16 +126,13 @@ def select_tokens(used: Tensor, code_table: Tensor, guard: float) -> Selection:
     others = (~used).nonzero()[:, 0]
     distance, _ = _nearest(table[others], table[used])
     kept[others[distance.argsort(stable=True)[: round(guard * int(used.sum()))]]] = True
-    num_used = int(used.sum())
-    vocabulary = None if kept.all() else _vocabulary(kept, table)
+    num_used, vocabulary = int(used.sum()), None
+    if not kept.all():
+        tokens, rows = kept.nonzero()[:, 0], torch.empty(len(kept), dtype=torch.long)
+        rows[tokens] = torch.arange(len(tokens))
+        rows[~kept] = _nearest(table[~kept], table[kept])[1]
+        vocabulary = Vocabulary(tokens, rows)
     return Selection(vocabulary, num_used, int(kept.sum()) - num_used, len(used))
-
-
-def _vocabulary(kept: Tensor, table: Tensor) -> Vocabulary:
-    tokens, rows = kept.nonzero()[:, 0], torch.empty(len(kept), dtype=torch.long)
-    rows[tokens] = torch.arange(len(tokens))
-    rows[~kept] = _nearest(table[~kept], table[kept])[1]
-    return Vocabulary(tokens, rows)
 
 
 def _nearest(entries: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,9 @@ class PanelCallback(pl.Callback):
         self._rows = []
         taken = [_hand_over(logger, panel, trainer.global_step) for logger in trainer.loggers]
         if not taken or not all(taken):
-            save_panel(panel, run_folder(trainer), trainer.global_step)
+            path = run_folder(trainer) / "panels" / f"step_{trainer.global_step:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            panel.save(path, optimize=True)
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
@@ -93,14 +95,6 @@ def run_folder(trainer: pl.Trainer) -> Path:
         if folder:
             return Path(folder)
     return Path(trainer.default_root_dir)
-
-
-def save_panel(panel: Image.Image, folder: Path, step: int) -> Path:
-    """Write a panel to `panels/step_000500.png` below the folder, and give its path."""
-    path = folder / "panels" / f"step_{step:06d}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    panel.save(path, optimize=True)
-    return path
 
 
 def _hand_over(logger: Logger, panel: Image.Image, step: int) -> bool:

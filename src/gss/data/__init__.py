@@ -13,9 +13,8 @@ To add a data set:
     file; `tests/conf/test_data_configs.py` uses the configuration, and `docs/data.md` gets a row.
 
 The way of a pair: `reading` (files to arrays; or `cache`, decoded before), `adverse` (drawn weather, evaluation only),
-`transforms` (size and augmentation, with `crops` and `distortion`), `dataset` (tensors, and which pair is next),
-`loaders` (worker processes), `datamodule` (all of it as Lightning takes it). `verify` and `survey` look into the files
-before anything is trained on them.
+`transforms` (size and augmentation, with `distortion`), `dataset` (tensors, which pair is next, worker processes),
+`datamodule` (all of it as Lightning takes it). `verify` and `survey` look into the files before anything is trained.
 """
 
 from __future__ import annotations

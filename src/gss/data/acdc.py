@@ -57,7 +57,12 @@ class ACDCPairs:
             raise ValueError(f"ACDC has the splits {', '.join(SPLITS)}, got '{split}'; mend data.splits")
         self.root = Path(root)
         self.split = split
-        self.conditions = _checked_conditions(conditions, split)
+        chosen = [conditions] if isinstance(conditions, str) else list(CONDITIONS if conditions is None else conditions)
+        if not chosen or set(chosen) - set(CONDITIONS):
+            raise ValueError(
+                f"conditions are some of {', '.join(CONDITIONS)}, got {chosen}; mend data.splits.{split}.conditions"
+            )
+        self.conditions = tuple(condition for condition in CONDITIONS if condition in chosen)
         self.reference = reference
         self.kinds = label_kinds(labels, split)
 
@@ -83,22 +88,9 @@ class ACDCPairs:
             labelled_only=self.reference,
         )
         return changed(
-            source,
-            lambda pair: translated(pair._replace(name=f"{condition}/{pair.name}", condition=condition)),
+            source, lambda pair: translated(pair._replace(name=f"{condition}/{pair.name}", condition=condition))
         )
 
     def _folder(self, candidates: Sequence[str]) -> str:
         """Choose the layout that is there."""
         return next((folder for folder in candidates if (self.root / folder).is_dir()), candidates[0])
-
-
-def _checked_conditions(conditions: Sequence[str] | None, split: str) -> tuple[str, ...]:
-    """Give the chosen conditions in the order of the benchmark."""
-    if conditions is None:
-        return CONDITIONS
-    chosen = [conditions] if isinstance(conditions, str) else list(conditions)
-    if not chosen or set(chosen) - set(CONDITIONS):
-        raise ValueError(
-            f"conditions are some of {', '.join(CONDITIONS)}, got {chosen}; mend data.splits.{split}.conditions"
-        )
-    return tuple(condition for condition in CONDITIONS if condition in chosen)

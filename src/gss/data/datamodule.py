@@ -19,13 +19,7 @@ from gss.data.cache.split import CachedSplit, open_cached
 from gss.data.dataset import EvaluationShard, Sample, SegmentationDataset, TrainingSampler, Workers, build_loader
 from gss.data.pairs import Pair, PairSource
 from gss.data.reading import read_pair_labels
-from gss.data.transforms import (
-    Augmentation,
-    evaluation_transform,
-    native_transform,
-    resize_labels,
-    training_transform,
-)
+from gss.data.transforms import Augmentation, evaluation_transform, resize_labels, training_transform
 from gss.data.verify import num_threads, verify_pairs
 from gss.labels import LabelSpace, first_difference
 
@@ -91,7 +85,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.splits = dict(splits)
         if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):  # `type`: True is no size
             raise ValueError(f"size needs two whole numbers above 0 (height, width), got {size}; mend data.size")
-        self.size = (size[0], size[1])
+        self.size = size[0], size[1]
         self.augmentation = augmentation
         self.batch_size = _at_least(1, "batch_size", batch_size)
         self.workers = Workers(num_workers, timeout, multiprocessing_context)
@@ -176,8 +170,6 @@ class SegmentationDataModule(L.LightningDataModule):
             ValueError: the split or the cache is at fault; says what differs, and the command that rebuilds the cache.
         """
         pairs = self.pairs(split)
-        if self.cache is None:
-            return None
         if split not in self._cached:
             self._cached[split] = open_cached(self.cache, split, pairs, self.label_space, str(self.name))
         return self._cached[split]
@@ -201,7 +193,7 @@ class SegmentationDataModule(L.LightningDataModule):
         if augment:
             transform = training_transform(self.size, self.augmentation)
         else:
-            transform = native_transform() if native else evaluation_transform(self.size)
+            transform = evaluation_transform(None if native else self.size)
         if evaluated and self.adverse:
             pairs, cached, degrade = self.evaluation_pairs(split), None, self.adverse.degrade
         else:

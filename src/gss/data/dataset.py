@@ -47,6 +47,7 @@ class SampleRequest:
     number: int
 
 
+@dataclass(eq=False)
 class SegmentationDataset(Dataset[Sample]):
     """Read pairs and bring them to one size.
 
@@ -65,22 +66,12 @@ class SegmentationDataset(Dataset[Sample]):
         degrade: what happens to an image (H, W, 3) uint8 as it was read, before the transform; None: nothing.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        label_space: LabelSpace,
-        transform: A.Compose,
-        seed: int = 0,
-        cached: CachedSplit | None = None,
-        degrade: Callable[[NDArray[np.uint8], Pair], NDArray[np.uint8]] | None = None,
-    ) -> None:
-        """Store the parts; nothing is read before an item is asked for."""
-        self.pairs = pairs
-        self.label_space = label_space
-        self.transform = transform
-        self.seed = seed
-        self.cached = cached
-        self.degrade = degrade
+    pairs: Sequence[Pair]
+    label_space: LabelSpace
+    transform: A.Compose
+    seed: int = 0
+    cached: CachedSplit | None = None
+    degrade: Callable[[NDArray[np.uint8], Pair], NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -116,6 +107,7 @@ def sample_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
+@dataclass(eq=False)
 class TrainingSampler(Sampler[SampleRequest]):
     """An endless shuffle, cut to the training's length: pass after pass over the split, each in a new order.
 
@@ -133,26 +125,18 @@ class TrainingSampler(Sampler[SampleRequest]):
         world_size: number of processes.
     """
 
-    def __init__(
-        self,
-        num_pairs: int,
-        batch_size: int,
-        num_steps: int,
-        seed: int = 0,
-        first_step: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        """Store the numbers."""
-        assert num_pairs > 0
-        assert 0 <= rank < world_size
-        self.num_pairs = num_pairs
-        self.batch_size = batch_size
-        self.num_steps = num_steps
-        self.seed = seed
-        self.first_step = first_step
-        self.rank = rank
-        self.world_size = world_size
+    num_pairs: int
+    batch_size: int
+    num_steps: int
+    seed: int = 0
+    first_step: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Hold the numbers against each other."""
+        assert self.num_pairs > 0
+        assert 0 <= self.rank < self.world_size
 
     def __len__(self) -> int:
         """Count this rank's samples of the whole training: the trainer counts resumed steps itself."""

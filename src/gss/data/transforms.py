@@ -73,10 +73,6 @@ class Augmentation:
                 )
         for name, known in (("geometry", GEOMETRIES), ("colour", COLOURS)):
             one_of(known, f"data.augmentation.{name}", getattr(self, name))
-        self._check_native()
-
-    def _check_native(self) -> None:
-        """Check what only geometry=native has."""
         if self.base is not None:
             object.__setattr__(self, "base", tuple(self.base))
             if len(self.base) != 2 or not 0 < self.base[0] <= self.base[1]:
@@ -147,14 +143,9 @@ def _colours(augmentation: Augmentation) -> A.ImageOnlyTransform:
     )
 
 
-def evaluation_transform(size: tuple[int, int]) -> A.Compose:
-    """Build the evaluation pipeline: the whole picture at (H, W) = `size`, nothing random."""
-    return A.Compose([RandomScaleCrop(size, (1.0, 1.0))])
-
-
-def native_transform() -> A.Compose:
-    """Build the pipeline of evaluation at native size, which changes nothing: (H', W') stays as in the file."""
-    return A.Compose([])
+def evaluation_transform(size: tuple[int, int] | None) -> A.Compose:
+    """Build the evaluation pipeline: the whole picture at (H, W) = `size`, nothing random; None: as in the file."""
+    return A.Compose([RandomScaleCrop(size, (1.0, 1.0))] if size else [])
 
 
 class Span(NamedTuple):

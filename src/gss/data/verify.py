@@ -26,13 +26,11 @@ class Inspection:
     """What one pair's files hold.
 
     Args:
-        pair: the files.
         size: (H, W) of the image, upright; None if it cannot be read.
         ids: (H, W) uint8 as stored in the label file; None if it cannot be read, or there is none.
         faults: all that is wrong; empty for a sound pair.
     """
 
-    pair: Pair
     size: tuple[int, int] | None
     ids: NDArray[np.uint8] | None
     faults: tuple[Fault, ...]
@@ -50,7 +48,7 @@ def inspect_pair(pair: Pair, label_space: LabelSpace) -> Inspection:
     faults: list[Fault] = []
     size = _tried(partial(image_size, pair.image), Kind.IMAGE, pair.image, faults)
     if pair.labels is None:
-        return Inspection(pair, size, None, tuple(faults))
+        return Inspection(size, None, tuple(faults))
     ids = _tried(partial(read_ids, pair.labels), Kind.LABELS, pair.labels, faults)
     if ids is not None:
         own_space = pair.label_space or label_space
@@ -58,7 +56,7 @@ def inspect_pair(pair: Pair, label_space: LabelSpace) -> Inspection:
         if size is not None:
             own = (ids.shape[0], ids.shape[1])
             _tried(partial(require_same_size, pair, size, own), Kind.SIZE, pair.labels, faults)
-    return Inspection(pair, size, ids, tuple(faults))
+    return Inspection(size, ids, tuple(faults))
 
 
 def verify_pairs(pairs: Sequence[Pair], label_space: LabelSpace) -> None:

@@ -10,13 +10,4 @@ from gss.display.contact_sheet import Section, draw_sheet
 from gss.display.panel import PanelRow, draw_panel
 from gss.display.readings import error_map, uncertainty
 
-__all__ = [
-    "PanelRow",
-    "Section",
-    "colour_labels",
-    "draw_panel",
-    "draw_sheet",
-    "error_map",
-    "overlay",
-    "uncertainty",
-]
+__all__ = ["PanelRow", "Section", "colour_labels", "draw_panel", "draw_sheet", "error_map", "overlay", "uncertainty"]

@@ -107,10 +107,10 @@ def draw_legend(classes: Sequence[Entry], width: int, style: Style, with_doubt: 
     """
     blocks = [
         draw_classes(classes, width, style),
-        _block("error map", *_own_widths([_draw_entry(entry, style) for entry in ERRORS]), width, style),
+        _block("error map", [_draw_entry(entry, style) for entry in ERRORS], width, style),
     ]
     if with_doubt:
-        blocks.append(_block("uncertainty", *_own_widths([_draw_bar(style)]), width, style))
+        blocks.append(_block("uncertainty", [_draw_bar(style)], width, style))
     return stack(blocks, width, apart=style.gap // 2)
 
 
@@ -118,8 +118,7 @@ def draw_classes(classes: Sequence[Entry], width: int, style: Style) -> Image.Im
     """Draw the part of the legend that names classes, wrapped to `width` pixels."""
     heading = BOTH if any(len(entry.swatches) > 1 for entry in classes) else "class"
     drawn = [_draw_entry(entry, style) for entry in classes]
-    column = max(picture.width for picture in drawn)
-    return _block(heading, drawn, [column] * len(drawn), width, style)
+    return _block(heading, drawn, width, style, column=max(picture.width for picture in drawn))
 
 
 def stack(strips: Sequence[Image.Image], width: int, apart: int = 0) -> Image.Image:
@@ -133,16 +132,11 @@ def stack(strips: Sequence[Image.Image], width: int, apart: int = 0) -> Image.Im
     return paper
 
 
-def _own_widths(pictures: list[Image.Image]) -> tuple[list[Image.Image], list[int]]:
-    return pictures, [picture.width for picture in pictures]
-
-
-def _block(
-    heading: str, entries: Sequence[Image.Image], widths: Sequence[int], width: int, style: Style
-) -> Image.Image:
-    """Let the entries flow beside their heading, in equal room in all blocks; narrow panels put it above."""
+def _block(heading: str, entries: Sequence[Image.Image], width: int, style: Style, column: int = 0) -> Image.Image:
+    """Let the entries, each at least a column wide, flow beside their heading; narrow panels put it above."""
     beside = text_width(BOTH, style.caption) + 2 * style.gap
     indent, first_line = (beside, 0) if 3 * beside <= width else (0, 1)
+    widths = [max(picture.width, column) for picture in entries]
     places = list(_flow(widths, width - indent, 2 * style.gap))
     lines = first_line + places[-1][1] + 1
     block = Image.new("RGB", (width, lines * style.line), PAPER)

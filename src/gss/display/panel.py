@@ -82,7 +82,12 @@ def draw_panel(
     legend = draw_legend(_class_entries(rows, label_space, palette), inner, style, "uncertainty" in titles)
     strips = [_titles(titles, step, inner + 2, style)]  # pictures have a frame of one pixel, hence 2 more
     strips += [_strip(line, titles, size, step, inner + 2, style) for line, size in zip(lines, sizes, strict=True)]
-    return _on_paper(stack(strips, inner + 2), legend, style)
+    pictures = stack(strips, inner + 2)
+    size = (legend.width + 2 * style.margin, pictures.height + legend.height + style.gap + 2 * style.margin)
+    panel = Image.new("RGB", size, PAPER)
+    panel.paste(pictures, (style.margin - 1, style.margin))  # a frame of one pixel hangs out on each side
+    panel.paste(legend, (style.margin, style.margin + pictures.height + style.gap))
+    return panel
 
 
 class Cell(NamedTuple):
@@ -138,13 +143,6 @@ def _shown_size(cell: Cell, cell_width: int) -> tuple[int, int]:
     return max(1, round(scale * width)), max(1, round(scale * height))
 
 
-def _shown(cell: Cell, size: tuple[int, int]) -> Image.Image:
-    assert cell.pixels is not None
-    picture = Image.fromarray(cell.pixels)
-    shrunk = size[0] < picture.width
-    return picture.resize(size, Image.Resampling.BOX if shrunk and cell.blend else Image.Resampling.NEAREST)
-
-
 def _titles(titles: Sequence[str], step: int, width: int, style: Style) -> Image.Image:
     strip = Image.new("RGB", (width, style.line), PAPER)
     for column, title in enumerate(titles):
@@ -161,13 +159,16 @@ def _strip(
     draw = Draw(strip)
     captioned = [column for column, title in enumerate(titles) if line[title].caption] + [len(titles)]
     for column, title in enumerate(titles):
-        if line[title].pixels is None:
+        pixels, blend, caption = line[title]
+        if pixels is None:
             continue
-        left = 1 + column * step
+        left, picture = 1 + column * step, Image.fromarray(pixels)
+        blended = blend and size[0] < picture.width
+        picture = picture.resize(size, Image.Resampling.BOX if blended else Image.Resampling.NEAREST)
         draw.rectangle((left - 1, 0, left + size[0], size[1] + 1), outline=RULE)
-        strip.paste(_shown(line[title], size), (left, 1))
+        strip.paste(picture, (left, 1))
         room = next((stop - column for stop in captioned if stop > column), 1) * step - style.gap
-        caption = shorten(line[title].caption, style.caption, room)
+        caption = shorten(caption, style.caption, room)
         draw.text((left, size[1] + 2 + style.line // 2), caption, FAINT, style.caption, anchor="lm")
     return strip
 
@@ -199,12 +200,3 @@ def _colour(channels: np.ndarray) -> Colour:
     """Turn one pixel, (3,) integers 0 .. 255, into a colour."""
     red, green, blue = (int(channel) for channel in channels)
     return red, green, blue
-
-
-def _on_paper(pictures: Image.Image, legend: Image.Image, style: Style) -> Image.Image:
-    """Put the legend a little below the pictures, with a margin all round."""
-    size = (legend.width + 2 * style.margin, pictures.height + legend.height + style.gap + 2 * style.margin)
-    panel = Image.new("RGB", size, PAPER)
-    panel.paste(pictures, (style.margin - 1, style.margin))  # a frame of one pixel hangs out on each side
-    panel.paste(legend, (style.margin, style.margin + pictures.height + style.gap))
-    return panel

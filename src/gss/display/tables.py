@@ -108,7 +108,7 @@ def append_row(path: Path, step: int, per_class: Mapping[str, float]) -> None:
     if not fresh:
         with path.open(newline="", encoding="utf-8") as file:
             found = next(csv.reader(file))
-        if found != list(header):
+        if found != header:
             raise ValueError(
                 f"'{path}' has the columns {', '.join(found)}, not {', '.join(header)}; "
                 "choose another output folder by paths.run, or move that file away"

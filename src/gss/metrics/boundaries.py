@@ -59,8 +59,9 @@ class BoundaryFScore(Metric):
         edges = [torch.where(touches_another(one, CROSS), one, IGNORE) for one in both]
         for row, (mine, other) in enumerate((edges, edges[::-1])):
             counted = known & (mine != IGNORE)
-            self.counted[row] += self._by_class(mine[counted])
-            self.matched[row] += self._by_class(mine[counted & occurs_near(mine, other, reach)])
+            matched = counted & occurs_near(mine, other, reach)
+            self.counted[row] += torch.bincount(mine[counted], minlength=self.num_classes)
+            self.matched[row] += torch.bincount(mine[matched], minlength=self.num_classes)
 
     def compute(self) -> Tensor:
         """F per class in [0, 1]: (K,) float64, nan for a class without any counted boundary, true or predicted."""
@@ -71,10 +72,6 @@ class BoundaryFScore(Metric):
     def mean(self) -> float:
         """Mean F in [0, 1] of the classes that have a boundary; nan if there is none."""
         return mean_present(self.compute())
-
-    def _by_class(self, pixels: Tensor) -> Tensor:
-        """Counts (K,) int64 of pixels (N,) int16 in [0, K)."""
-        return torch.bincount(pixels, minlength=self.num_classes)
 
 
 class BoundaryIoU(Metric):

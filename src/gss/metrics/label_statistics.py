@@ -47,8 +47,11 @@ class ClassStatistics:
 
 def class_statistics(label_maps: Tensor, num_classes: int) -> ClassStatistics:
     """Counts of label maps (N, H, W) int64 in [0, K) or 255, which counts nowhere."""
+    height = label_maps.shape[1]
+    bands = torch.arange(height) * BANDS // height
+    cells = (label_maps + bands[:, None] * num_classes)[label_maps != IGNORE]
     return ClassStatistics(
-        _position(label_maps, num_classes),
+        torch.bincount(cells, minlength=BANDS * num_classes).view(BANDS, -1).double(),
         touching_counts([label_maps], num_classes).triu().double(),
         torch.stack([_segments(labels, num_classes) for labels in label_maps]).sum(0),
     )
@@ -82,13 +85,6 @@ def dissimilarity(first: Tensor, second: Tensor) -> float:
     """Sum |a - b| / sum (a + b) in [0, 1] of amounts of one shape; 0 where there is nothing at all."""
     together = first.sum() + second.sum()
     return float((first - second).abs().sum() / together) if together > 0 else 0.0
-
-
-def _position(label_maps: Tensor, num_classes: int) -> Tensor:
-    height = label_maps.shape[1]
-    bands = torch.arange(height) * BANDS // height
-    cells = label_maps + bands[:, None] * num_classes
-    return torch.bincount(cells[label_maps != IGNORE], minlength=BANDS * num_classes).view(BANDS, -1).double()
 
 
 def _segments(labels: Tensor, num_classes: int) -> Tensor:

@@ -140,7 +140,10 @@ class ErrorDetection(Metric):
 
     def update(self, confidence: Tensor, right: Tensor) -> None:
         """Adds labelled pixels: confidence (N,) float32 in [0, 1], right (N,) bool."""
-        place = self._bins(1 - confidence) + self.num_bins * ~right
+        lowest = (127 - OCTAVES) << self.precision  # leading bits of 2^-24; 127 is the exponent of 1
+        bits = (1 - confidence).clamp(0, 1).float().view(torch.int32)  # of positive numbers they grow with the number
+        leading = bits >> (23 - self.precision)
+        place = (leading - lowest + 1).clamp(min=0).long() + self.num_bins * ~right
         self.pixels += torch.bincount(place, minlength=2 * self.num_bins).view(2, -1)
 
     def compute(self) -> Tensor:
@@ -150,13 +153,6 @@ class ErrorDetection(Metric):
         auroc = (wrong * (rights[-1] - rights + right / 2)).sum() / (wrongs[-1] * rights[-1])
         precision = wrongs / (rights + wrongs).clamp(min=1)
         return torch.stack([auroc, (wrong * precision).sum() / wrongs[-1]])
-
-    def _bins(self, doubt: Tensor) -> Tensor:
-        """Numbers (N,) int64 of bins, the higher the more doubtful, of doubts (N,) float32."""
-        lowest = (127 - OCTAVES) << self.precision  # leading bits of 2^-24; 127 is the exponent of 1
-        bits = doubt.clamp(0, 1).float().view(torch.int32)  # of positive numbers they grow with the number
-        leading = bits >> (23 - self.precision)
-        return (leading - lowest + 1).clamp(min=0).long()
 
 
 def to_units(values: Tensor) -> Tensor:

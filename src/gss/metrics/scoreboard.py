@@ -87,16 +87,6 @@ class ReadoutTally(Tally):
             self.calibration, self.errors = CalibrationError(), ErrorDetection()
             self.likelihood, self.brier = LogLikelihood(), BrierScore()
 
-    def update_probs(self, class_probs: Tensor, labels: Tensor, conditions: Sequence[str]) -> None:
-        """Adds a batch.
-
-        Args:
-            class_probs: (B, K, H, W) float32, sums to 1 over K.
-            labels: (B, H, W) int64 in [0, K) or 255, which is left out.
-            conditions: B names; "" for an image that is counted in the pooled figures only.
-        """
-        self.update_judged(*self.judge(class_probs, labels), labels, conditions)
-
     def judge(self, class_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Adds some rows of a batch to what is summed over pixels, and gives what the rest needs of them.
 

@@ -74,7 +74,8 @@ class ConditioningNetwork(nn.Module):
         rounded up, and what was added is cut off the pixel logits again.
         """
         height, width = image.shape[-2:]
-        padded = pad_image(image, self.stride)
+        added = (0, -width % self.stride, 0, -height % self.stride)
+        padded = nn.functional.pad(image, added, mode="replicate") if any(added) else image
         grid = (padded.shape[-2] // self.stride, padded.shape[-1] // self.stride)
         pyramid = self.backbone(padded)
         features = self.fusion(pyramid, grid)
@@ -83,10 +84,3 @@ class ConditioningNetwork(nn.Module):
         class_scores = self.pixel_head(features, pyramid)
         prior = None if self.token_head is None else self.token_head(features, class_scores)
         return ConditioningOutput(prior, class_scores, self.pixel_head.enlarge, (height, width))
-
-
-def pad_image(image: Tensor, stride: int) -> Tensor:
-    """Repeats the last row and column of (B, 3, H, W) until both sides are multiples of the stride."""
-    height, width = image.shape[-2:]
-    added = (0, -width % stride, 0, -height % stride)
-    return nn.functional.pad(image, added, mode="replicate") if any(added) else image

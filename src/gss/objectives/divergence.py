@@ -45,10 +45,10 @@ def focal_divergence(
 
     The arguments are the same; both are scalars float32.
     """
-    tokens, vocab_size = targets.tokens, scores.vocab_size
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
+    found, vocab_size = targets.tokens, scores.vocab_size
+    if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < vocab_size:
         raise ValueError(
-            f"tokens reach from {int(tokens.min())} to {int(tokens.max())}, outside the vocabulary of {vocab_size}: "
+            f"tokens reach from {int(found.min())} to {int(found.max())}, outside the vocabulary of {vocab_size}: "
             "the prior and the conditioning network differ, train stage=conditioning with the same prior=PATH"
         )
     valid = targets.token_valid.flatten().nonzero()[:, 0]

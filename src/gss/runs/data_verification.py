@@ -38,8 +38,8 @@ def verify(config: DictConfig) -> dict[str, Any]:
         raise ValueError("no data set was given: say data=NAME, as in `python -m gss.data verify data=camvid`")
     data, folder = instantiate(config.data), Path(config.paths.run)
     plain = to_plain(config)
-    split = plain["split"]  # None: all that are there
-    surveys, absent = _survey(data, split if isinstance(split, list) or split is None else [str(split)])
+    chosen = plain["split"] if isinstance(plain["split"], list | None) else [str(plain["split"])]
+    surveys, absent = _survey(data, chosen)
     remedies = _remedies(surveys, plain["data"])
     print(*_told(surveys, absent), sep="\n")
     _show_frequencies(surveys, data, folder / "class_frequencies.png")
@@ -59,7 +59,7 @@ def verify(config: DictConfig) -> dict[str, Any]:
 
 
 def _survey(data: SegmentationDataModule, chosen: list[str] | None) -> tuple[dict[str, Survey], dict[str, str]]:
-    """What each split holds by name, and why others are not there; those elsewhere are named `SET/SPLIT`."""
+    """What each chosen split (None: all) holds by name, and why others are not there; elsewhere: `SET/SPLIT`."""
     from gss.data.pairs import NotThere
     from gss.data.survey import survey_split
 

@@ -53,7 +53,9 @@ def run_on_predictions(config: Mapping[str, Any], parts: RunParts, trainer: L.Tr
     assert segmenter.autoencoder is not None
     here = describe_prior(config, space)  # the checkpoint's own description, but for how colours are read
     description = {**checkpoint["gss"]["prior"], **{key: here[key] for key in READING}}
-    exchanged = _learning(segmenter.autoencoder, description)
+    exchanged = with_inverse(segmenter.autoencoder, description)
+    names = description["tokenizer"]["name"], description["inverse"]["name"]
+    check_inverse_learns(exchanged, *names, "stage.maskige_source=predictions")
 
     def stage_of(autoencoder: MaskigeAutoencoder, made_of: RunParts) -> PriorStage:
         """The module with one inverse or the other."""
@@ -89,15 +91,3 @@ def _generative_checkpoint(path: str | None) -> dict[str, Any]:
     if "prior" in checkpoint.get("gss", {}) and checkpoint["gss"]["prior"] is None:
         raise ValueError(f"checkpoint={path} is of a pixel twin, which generates no maskige: give another one")
     return checkpoint
-
-
-def _learning(autoencoder: MaskigeAutoencoder, description: Mapping[str, Any]) -> MaskigeAutoencoder:
-    """The same with the configured inverse, untrained.
-
-    Raises:
-        ValueError: if that inverse has nothing to learn, or would never be asked.
-    """
-    exchanged = with_inverse(autoencoder, description)
-    name = description["inverse"]["name"]
-    check_inverse_learns(exchanged, description["tokenizer"]["name"], name, "stage.maskige_source=predictions")
-    return exchanged

@@ -72,7 +72,15 @@ def predict_images(
         except ValueError as error:
             unread.append(str(error))
             continue
-        _write(segmenting(image), image, output, names[path], trained, opacity)
+        labels, maskige = segmenting(image)
+        pictures = {"labels": labels.cpu().numpy().astype(np.uint8)}
+        if maskige is not None:
+            pictures["maskige"] = (maskige.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
+        pictures["overlay"] = overlay(image, labels.cpu(), trained.label_space, opacity)
+        for kind, pixels in pictures.items():
+            target = output / kind / f"{names[path]}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(target)
     trained.segmenter.cpu()
     if unread:
         raise ValueError(f"{len(unread)} of {len(images)} images were left out: {'; '.join(unread)}")
@@ -177,26 +185,6 @@ class Segmenting:
         if maskige is not None:  # a picture to look at: enlarged for show, never decoded again
             maskige = nn.functional.interpolate(maskige, size=image.shape[-2:], mode="nearest")[0]
         return labels, maskige
-
-
-def _write(
-    result: tuple[Tensor, Tensor | None],
-    image: Tensor,
-    output: Path,
-    name: str,
-    trained: TrainedSegmenter,
-    opacity: float,
-) -> None:
-    """Saves labels (H, W) int64, the maskige (3, H, W) if any, and the overlay of image (3, H, W) in [0, 1]."""
-    labels, maskige = result
-    pictures = {"labels": labels.cpu().numpy().astype(np.uint8)}
-    if maskige is not None:
-        pictures["maskige"] = (maskige.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
-    pictures["overlay"] = overlay(image, labels.cpu(), trained.label_space, opacity)
-    for kind, pixels in pictures.items():
-        target = output / kind / f"{name}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(target)
 
 
 def _names(images: Sequence[Path]) -> dict[Path, str]:

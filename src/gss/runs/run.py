@@ -15,7 +15,6 @@ from gss.assembly.build import build_segmenter, describe_prior, load_autoencoder
 from gss.assembly.vocabulary_selection import choose_tokens
 from gss.data.datamodule import SegmentationDataModule
 from gss.inference import build_inference
-from gss.labels import LabelSpace
 from gss.objectives.conditioning import asked_codes, build_criterion, build_target_encoder
 from gss.objectives.losses import class_weights, token_weights
 from gss.pipeline import PIXEL_READOUT, token_stride
@@ -81,7 +80,10 @@ def run_conditioning(config: Mapping[str, Any], parts: RunParts, trainer: L.Trai
         ValueError: for any mistake in data or configuration.
     """
     _check_grid(config)
-    datamodule, artefact = parts.datamodule, _artefact(config, parts.datamodule.label_space)
+    datamodule, artefact = parts.datamodule, None  # the pixel twin, which has no token head, needs none
+    if config["head"]["token"] is not None:
+        artefact = PriorArtefact.load(config["prior"]).without_token_model()
+        artefact.check_matches(describe_prior(config, datamodule.label_space))
     autoencoder = None if artefact is None else load_autoencoder(artefact)
     readout = config["stage"]["readout"] if artefact else PIXEL_READOUT
     codes = asked_codes(config, autoencoder)
@@ -128,15 +130,6 @@ def _check_grid(config: Mapping[str, Any]) -> None:
             f"fusion.window_size={least}: set fusion.window_size={min(grid)}, or a data.size of at least "
             f"{least * stride} pixels a side"
         )
-
-
-def _artefact(config: Mapping[str, Any], label_space: LabelSpace) -> PriorArtefact | None:
-    """Stage one's artefact, which must fit the configuration; None for the pixel twin, which has no token head."""
-    if config["head"]["token"] is None:
-        return None
-    artefact = PriorArtefact.load(config["prior"]).without_token_model()
-    artefact.check_matches(describe_prior(config, label_space))
-    return artefact
 
 
 def _weights(

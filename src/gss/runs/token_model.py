@@ -17,6 +17,7 @@ from gss.assembly.artefact import PriorArtefact
 from gss.callbacks.averaging import AveragedWeights
 from gss.callbacks.learning_rate import LearningRate
 from gss.callbacks.progress import StepProgress
+from gss.data.datamodule import SegmentationDataModule
 from gss.data.dataset import EvaluationShard, SampleRequest, TrainingSampler
 from gss.display.progress import track
 from gss.pipeline import MaskigeAutoencoder
@@ -62,12 +63,13 @@ def add_token_model(
     Returns:
         `val/token_nll` in nats per masked token, and `val/token_perplexity`.
     """
-    settings, parts = config["token_model"], _own_parts(config["token_model"], parts)
+    settings = config["token_model"]
+    parts = parts.next_training(settings["learning_rate"], settings["max_steps"])
+    telling = [one for one in parts.callbacks if isinstance(one, StepProgress | LearningRate | AveragedWeights)]
+    parts = replace(parts, callbacks=list[Callback](telling))
     steps = {key: settings[key] for key in ("max_steps", "val_every")}
     trainer = build_trainer({**config, **steps}, parts.callbacks, parts.loggers, parts.optimisation.gradient_clip)
-    labels: dict[str, Iterable[Tensor]] = {split: parts.datamodule.label_batches(split) for split in ("train", "val")}
-    if trainer.is_global_zero:
-        labels = {split: track(maps, f"tokens of {split} labels", unit="batches") for split, maps in labels.items()}
+    labels = {split: _label_batches(parts.datamodule, split, trainer.is_global_zero) for split in ("train", "val")}
     train = token_grids(autoencoder, labels["train"], mirrored=parts.datamodule.augmentation.flip > 0)
     val = token_grids(autoencoder, labels["val"])
     network = {key: settings[key] for key in NETWORK}
@@ -104,13 +106,10 @@ def token_grids(autoencoder: MaskigeAutoencoder, label_batches: Iterable[Tensor]
     return torch.cat([tokens for views in zip(*grids, strict=True) for tokens in views])
 
 
-def _own_parts(settings: Mapping[str, Any], parts: RunParts) -> RunParts:
-    """Its own length and learning rate, and no callback that keeps or shows what the tokenizer's training makes."""
-    own = parts.next_training(settings["learning_rate"], settings["max_steps"])
-    telling = [
-        callback for callback in own.callbacks if isinstance(callback, StepProgress | LearningRate | AveragedWeights)
-    ]
-    return replace(own, callbacks=list[Callback](telling))
+def _label_batches(datamodule: SegmentationDataModule, split: str, tells: bool) -> Iterable[Tensor]:
+    """Label maps of a split, with progress on the one process that tells."""
+    batches = datamodule.label_batches(split)
+    return track(batches, f"tokens of {split} labels", unit="batches") if tells else batches
 
 
 def _loaders(

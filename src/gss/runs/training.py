@@ -130,7 +130,15 @@ def prepare_network(network: ConditioningNetwork, hardware: Mapping[str, Any]) -
         network.to(memory_format=torch.channels_last)
         network.register_forward_pre_hook(_images_last)
     if hardware.get("compile", False):
-        _check_compiler(hardware["accelerator"])
+        if hardware["accelerator"] == "gpu":
+            found, needed = importlib.util.find_spec("triton") is not None, "the package triton"
+        else:
+            needed = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+            found = shutil.which(needed) is not None
+        if not found:
+            raise ValueError(
+                f"hardware.compile=true needs {needed}, which was not found: install it, or set hardware.compile=false"
+            )
         for part in (network.backbone, network.fusion):
             part.compile()
 
@@ -177,15 +185,3 @@ def _images_last(network: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Ten
     """Brings images (B, 3, H, W) into the order in which a pixel's channels lie side by side."""
     image, *others = arguments
     return image.contiguous(memory_format=torch.channels_last), *others
-
-
-def _check_compiler(accelerator: str) -> None:
-    if accelerator == "gpu":
-        found, needed = importlib.util.find_spec("triton") is not None, "the package triton"
-    else:
-        needed = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-        found = shutil.which(needed) is not None
-    if not found:
-        raise ValueError(
-            f"hardware.compile=true needs {needed}, which was not found: install it, or set hardware.compile=false"
-        )

@@ -101,11 +101,6 @@ class Stage(L.LightningModule):
             if len(set(found := gathered(mine))) > 1:
                 raise ValueError(f"the processes of this run have different configurations: {found}; restart them")
 
-    def batch_number(self, batch_idx: int) -> int:
-        """How many batches of the whole training came before this one, also after a resume."""
-        each = self.trainer.accumulate_grad_batches
-        return self.global_step * each + batch_idx % each
-
     def names(self, batch: Any) -> list[str]:
         """What the images of a batch are called."""
         return list(batch["name"])

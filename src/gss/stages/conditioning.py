@@ -95,17 +95,18 @@ class ConditioningStage(Stage):
         return targets
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips the inverse apart from the network, whose step must not depend on it."""
+        """Clips the inverse apart from the network, whose step must not depend on it: each has a norm of its own."""
         if not self.segmenter.learns_inverse:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val:
             assert self.segmenter.autoencoder is not None
-            clip_apart(optimizer, self.segmenter.autoencoder.inverse, gradient_clip_val)
+            inverse = {id(weight) for weight in self.segmenter.autoencoder.inverse.parameters()}
+            moved = [weight for group in optimizer.param_groups for weight in group["params"]]
+            for belongs in (True, False):
+                weights = [weight for weight in moved if (id(weight) in inverse) == belongs]
+                nn.utils.clip_grad_norm_(weights, gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the inverse that the network began with, of which a tied head was built, where it has moved on."""
@@ -194,17 +195,3 @@ class ConditioningStage(Stage):
         begun = {name: tensor.clone() for name, tensor in self.segmenter.autoencoder.inverse.state_dict().items()}
         self._began_with = conditioned_on(self.record["prior"], begun)
         self.segmenter.learn_inverse()
-
-
-def clip_apart(optimizer: Optimizer, part: nn.Module, largest: float) -> None:
-    """Clips the norm of a part's gradient, and apart from it that of all else that the optimiser moves.
-
-    Args:
-        optimizer: of a step whose gradients are made, and not scaled.
-        part: some of whose parameters it moves.
-        largest: norm, of each of both.
-    """
-    inside = {id(parameter) for parameter in part.parameters()}
-    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for belongs in (True, False):
-        nn.utils.clip_grad_norm_([one for one in moved if (id(one) in inside) == belongs], largest)

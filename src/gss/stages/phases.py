@@ -89,17 +89,15 @@ class TokenizerPhase(Phase):
             labels = self.crops(labels, torch.Generator().manual_seed(number))
         maskige = autoencoder.paint(labels)
         result = autoencoder.tokenizer.reconstruct(maskige)
-        if result.class_scores is None:
+        if (scores := result.class_scores) is None:
             reconstruction = reconstruction_loss(result.maskige, maskige)
         else:
-            reconstruction = self._of_classes(result.class_scores, autoencoder.render(labels))
+            rendered = autoencoder.render(labels)
+            weights = scores.new_ones(scores.shape[1]) if self.class_weights is None else self.class_weights
+            certainty = self.cross_entropy_weight * pixel_loss(scores, rendered)
+            reconstruction = certainty + mistake_loss(scores, rendered, weights)
         loss = reconstruction + self.commitment_weight * result.commitment
         return {"train/loss": loss, "train/reconstruction": reconstruction}
-
-    def _of_classes(self, class_scores: Tensor, labels: Tensor) -> Tensor:
-        weights = class_scores.new_ones(class_scores.shape[1]) if self.class_weights is None else self.class_weights
-        certainty = self.cross_entropy_weight * pixel_loss(class_scores, labels)
-        return certainty + mistake_loss(class_scores, labels, weights)
 
 
 class TransformsPhase(Phase):

@@ -63,16 +63,12 @@ class PriorStage(Stage):
         self.phantom_classes, self.boundary = PhantomClassRate(), BoundaryFScore(label_space.num_classes)
         self.cost = cost or TrainingCost()
         if phase is not None:
-            self._free(phase)
+            self.steps_key = phase.steps_key
+            for part in phase.trained(autoencoder):
+                part.requires_grad_(True)
+            for part in phase.frozen(autoencoder):
+                part.requires_grad_(False)
         self.train()  # Lightning keeps the modes that it finds
-
-    def _free(self, phase: Phase) -> None:
-        """Lets gradients reach what the phase trains, and nothing else."""
-        self.steps_key = phase.steps_key
-        for part in phase.trained(self.autoencoder):
-            part.requires_grad_(True)
-        for part in phase.frozen(self.autoencoder):
-            part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> PriorStage:
         """Switches the mode of what is trained; frozen parts keep their running statistics."""
@@ -114,7 +110,9 @@ class PriorStage(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The phase's loss, a scalar float32."""
         assert self.phase is not None
-        losses = self.phase.losses(self.autoencoder, batch, self.batch_number(batch_idx))
+        each = self.trainer.accumulate_grad_batches
+        number = self.global_step * each + batch_idx % each  # of the whole training, also after a resume
+        losses = self.phase.losses(self.autoencoder, batch, number)
         self.log_dict(losses, prog_bar=True)
         return next(iter(losses.values()))
 
@@ -188,19 +186,8 @@ class PriorStage(Stage):
         """Rows that show the reconstruction of the first `limit` label maps, (H, W) each."""
         labels = batch["labels"][:limit]
         maskige, result = self.autoencoder.transform.paint(labels), self.autoencoder.reconstruct(labels)
-        return [
-            PanelRow(*row)
-            for row in zip(
-                batch["name"],
-                batch["image"],
-                labels,
-                maskige,
-                result.maskige(),
-                result.labels(),
-                result.class_probs(),
-                strict=False,
-            )
-        ]
+        read = (result.maskige(), result.labels(), result.class_probs())
+        return [PanelRow(*row) for row in zip(batch["name"], batch["image"], labels, maskige, *read, strict=False)]
 
     def artefact(self, figures: Mapping[str, float]) -> PriorArtefact:
         """What stage two needs, with the ceiling and the boundary F-score of the measured figures, in [0, 1]."""
@@ -238,11 +225,6 @@ class TrainingCost:
             for group in optimizer.param_groups:
                 self._sizes |= {id(parameter): parameter.numel() for parameter in group["params"]}
 
-    @property
-    def trained_parameters(self) -> int:
-        """Numbers that were trained by gradient."""
-        return sum(self._sizes.values())
-
     def figures(self) -> dict[str, float]:
-        """`trained_parameters` (a whole number) and `seconds`, as a run's result gives them."""
-        return {"trained_parameters": self.trained_parameters, "seconds": self.seconds}
+        """`trained_parameters` (how many numbers gradients moved) and `seconds`, as a run's result gives them."""
+        return {"trained_parameters": sum(self._sizes.values()), "seconds": self.seconds}

@@ -169,9 +169,16 @@ class Tokenizer(nn.Module, ABC):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Fits a tokenizer with `fitted` to maskiges (B, 3, H, W) painted in colours (K, 3) and ignore_colour (3,).
+        """Fits a tokenizer with `fitted`.
 
-        All are float32 in [0, 1].
+        Args:
+            maskiges: training pictures (B, 3, H, W) float32 in [0, 1] in exact palette colours.
+            colours: (K, 3) float32 in [0, 1], the palette; some tokenizers know none.
+            ignore_colour: (3,) float32 in [0, 1].
+            on_iteration: called with the number of iterations done, or of pictures counted.
+
+        Raises:
+            ValueError: if there is nothing to fit to, or the weights that it begins from cannot be read.
         """
         raise NotImplementedError(f"{type(self).__name__} is trained by gradient, not fitted")
 

@@ -85,9 +85,7 @@ class DalleDVAE(Tokenizer):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Reads the weights, then counts the tokens of the first training maskiges.
-
-        The colours play no part, as the dVAE knows no palette; `on_iteration` gets the number of pictures counted.
+        """Reads the weights, then counts the tokens of the first maskiges (B, 3, H, W); `colours` (K, 3) play no part.
 
         Raises:
             ValueError: if there are no weights to read.

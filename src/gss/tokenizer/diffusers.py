@@ -94,9 +94,7 @@ class DiffusersTokenizer(LatentTokenizer):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Of a frozen tokenizer: reads the weights, then counts the tokens of the first training maskiges.
-
-        The colours play no part, as the network knows no palette; `on_iteration` gets the number of pictures counted.
+        """Of a frozen tokenizer: reads the weights, then counts the tokens of the first maskiges (B, 3, H, W).
 
         Raises:
             ValueError: if the weights are missing, damaged, or of another layout.

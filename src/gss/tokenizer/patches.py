@@ -76,13 +76,7 @@ class PatchDictionary(Tokenizer):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Clusters the fully labelled patches of the training maskiges.
-
-        Args:
-            maskiges: pictures (B, 3, H, W) float32 in [0, 1] in exact palette colours.
-            colours: (K, 3) float32 in [0, 1], the palette.
-            ignore_colour: (3,) float32 in [0, 1].
-            on_iteration: called with the number of Lloyd iterations done.
+        """Clusters the fully labelled patches of maskiges (B, 3, H, W) in exact colours (K, 3), by Lloyd's iterations.
 
         Raises:
             ValueError: if no patch is fully labelled.
@@ -187,11 +181,6 @@ class PatchDictionary(Tokenizer):
     def log_usage(self) -> Tensor:
         """Log-frequency of each token among the patches of the fit: (V,) float32."""
         return self.log_frequency
-
-    def centres(self) -> Tensor:
-        """The mean painted patch of each token: (V, 3, stride, stride) float32 in [0, 1]."""
-        with full_precision(self.class_probs):
-            return torch.einsum("vkyx,kc->vcyx", self.class_probs, self.colours)
 
     def _all_colours(self) -> Tensor:
         """The palette and, last, the ignore colour: (K + 1, 3) float32 in [0, 1]."""

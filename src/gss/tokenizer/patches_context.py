@@ -47,7 +47,11 @@ class ContextDictionary(PatchDictionary):
         ignore_colour: Tensor,
         on_iteration: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Fits the dictionary as `PatchDictionary.fit` says, and makes a network that corrects nothing yet."""
+        """Fits the dictionary to maskiges (B, 3, H, W), and makes a network that corrects nothing yet.
+
+        Raises:
+            ValueError: if no patch is fully labelled.
+        """
         super().fit(maskiges, colours, ignore_colour, on_iteration)
         self.context = self._network(len(colours))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DALLE_PARTS = ("encoder", "decoder")
 DALLE_PLACE = "https://cdn.openai.com/dall-e/ (the links of github.com/openai/DALL-E)"
 
 
@@ -14,7 +13,7 @@ def find_dalle(folder: Path) -> dict[str, Path]:
     Raises:
         ValueError: naming those that are not in the folder.
     """
-    files = {part: folder / f"{part}.pkl" for part in DALLE_PARTS}
+    files = {part: folder / f"{part}.pkl" for part in ("encoder", "decoder")}
     missing = [path.name for path in files.values() if not path.is_file()]
     if missing:
         raise ValueError(

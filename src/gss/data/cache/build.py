@@ -25,7 +25,6 @@ from gss.display.progress import track
 from gss.labels import LabelSpace
 
 Decoded = tuple[Entry, NDArray[np.uint8], NDArray[np.uint8]]
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 GB = 1e9
 
 
@@ -66,7 +65,7 @@ class SplitCache:
             ValueError: a file of the data set is at fault, the disk is or would be full, or another build is at work;
                 finished shards stay.
         """
-        with _writing_told(self), _alone(self.folder):
+        with _building(self):
             for leftover in self.folder.glob(".*.tmp"):
                 leftover.unlink()
             shards = track(range(self.num_shards), f"checking the cache of {self.split}", unit="shards")
@@ -74,7 +73,7 @@ class SplitCache:
             self._check_space(todo)
             for shard in track(todo, f"caching {self.split}", unit="shards"):
                 self._write_shard(shard)
-            for path in self.folder.glob("[0-9]*.*"):  # of an earlier, longer listing
+            for path in self.folder.glob("[0-9]*.*"):  # what an earlier, longer listing left
                 if path.suffix in (".bin", ".json") and int(path.stem) >= self.num_shards:
                     path.unlink()
         return len(todo)
@@ -96,10 +95,7 @@ class SplitCache:
             replace(entry, image=stamp_of(pair.image), labels=stamp_of(labels_of(pair)))
             for entry, pair in zip(note.entries, pairs, strict=True)
         )
-        now, then = (
-            [(entry.image.sha256, entry.labels.sha256) for entry in listed] for listed in (entries, note.entries)
-        )
-        if now != then or (full and stamp_of(target).sha256 != note.sha256):
+        if any(map(_differs, entries, note.entries)) or (full and stamp_of(target).sha256 != note.sha256):
             return False
         with written_whole(noted) as new:
             replace(note, entries=entries).write(new)
@@ -155,25 +151,28 @@ class SplitCache:
         return entry, np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other builds out of the folder; the system lifts the lock when this process ends, however it does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process builds the cache in '{folder}'; wait for it, or stop it") from error
-        yield
+def _differs(one: Entry, other: Entry) -> bool:
+    return (one.image.sha256, one.labels.sha256) != (other.image.sha256, other.labels.sha256)
 
 
 @contextmanager
-def _writing_told(cache: SplitCache) -> Iterator[None]:
-    """Turn what the disk refuses into one sentence."""
+def _building(cache: SplitCache) -> Iterator[None]:
+    """Keep other builds out of the folder, and turn what the disk refuses into one sentence.
+
+    The system lifts the lock when this process ends, however it does.
+    """
     try:
-        yield
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        with (cache.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as busy:
+                raise ValueError(
+                    f"another process builds the cache in '{cache.folder}'; wait for it, or stop it"
+                ) from busy
+            yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise ValueError(f"cannot build the cache '{cache.folder}' ({error}); set output=FOLDER") from error
         whole = sum(shard_files(cache.folder, shard)[1].exists() for shard in range(cache.num_shards))
         raise ValueError(

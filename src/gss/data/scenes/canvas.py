@@ -192,12 +192,7 @@ class Noise:
         return self._look_up(_tiles()[1], u, v, cells, 1)
 
     def _look_up(
-        self,
-        tile: NDArray[np.float32],
-        u: NDArray[np.floating],
-        v: NDArray[np.floating],
-        cells: float,
-        fine: int,
+        self, tile: NDArray[np.float32], u: NDArray[np.floating], v: NDArray[np.floating], cells: float, fine: int
     ) -> NDArray[np.float32]:
         """Index a tile (side, side) by wrapped cell numbers: u, v (...) to (...) float32; side is a power of two."""
         rows, columns = (

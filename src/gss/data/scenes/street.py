@@ -66,7 +66,11 @@ def paint_ground(canvas: Canvas, noise: Noise, layout: Layout, shading: Sequence
     for label_id, surface in ((ROAD, asphalt), (SIDEWALK, paving), (TERRAIN, grass)):
         at = ids == label_id
         colour[at] = surface(x[at], z[at], noise, layout)
-    lit = _sunlight(canvas.light.sun_side, canvas.light.shadow, x, z, layout, shading)
+    sun_side = canvas.light.sun_side
+    reach = sun_side * (layout.wall(sun_side) - layout.middle - x)
+    caster = np.searchsorted([lot.far for lot in shading], z + 0.4 * reach).clip(0, len(shading) - 1)
+    heights = np.array([lot.height for lot in shading], np.float32)
+    lit = np.asarray(np.clip(3 * (reach - heights[caster] * canvas.light.shadow) + 0.5, 0, 1), np.float32)
     canvas.image[first:] = canvas.light.falls_on(colour, lit, z)
     canvas.ids[first:] = ids
 
@@ -87,21 +91,6 @@ def paint_lots(canvas: Canvas, noise: Noise, layout: Layout, side: int, lots: Se
             back, near = front + side * _DEPTH, max(lot.near, 2.0)
             canvas.box(min(front, back), max(front, back), 0.0, lot.height, near, BUILDING, lot.colour, 0.45)
         _paint_front(canvas, noise, front, lit, lot)
-
-
-def _sunlight(
-    sun_side: int,
-    shadow: float,
-    x: NDArray[np.float32],
-    z: NDArray[np.float32],
-    layout: Layout,
-    shading: Sequence[Lot],
-) -> NDArray[np.float32]:
-    """Give 1 on ground in the sun, 0 in the shadow of the lots sunwards: x, z (...) metres to (...) float32."""
-    reach = sun_side * (layout.wall(sun_side) - layout.middle - x)
-    caster = np.searchsorted([lot.far for lot in shading], z + 0.4 * reach).clip(0, len(shading) - 1)
-    heights = np.array([lot.height for lot in shading], np.float32)
-    return np.asarray(np.clip(3 * (reach - heights[caster] * shadow) + 0.5, 0, 1), np.float32)
 
 
 def _paint_front(canvas: Canvas, noise: Noise, wall: float, lit: float, lot: Lot) -> None:

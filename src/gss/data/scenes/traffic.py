@@ -38,12 +38,8 @@ _TROUSERS: tuple[Colour, ...] = ((48, 52, 70), (70, 62, 56), (36, 36, 40), (96, 
 _SKINS: tuple[Colour, ...] = ((224, 182, 150), (190, 140, 108), (120, 84, 62))
 _HAIR: tuple[Colour, ...] = ((52, 38, 30), (24, 22, 22), (150, 116, 70))
 _LEAVES: tuple[Colour, ...] = ((80, 116, 46), (100, 128, 52), (60, 100, 54), (164, 126, 50))
-_METAL, _RED, _WHITE, _BLUE = (
-    (104.0, 108.0, 112.0),
-    (196.0, 30.0, 36.0),
-    (236.0, 236.0, 230.0),
-    (30.0, 84.0, 168.0),
-)
+_METAL, _RED = (104.0, 108.0, 112.0), (196.0, 30.0, 36.0)
+_WHITE, _BLUE = (236.0, 236.0, 230.0), (30.0, 84.0, 168.0)
 
 
 def paint_traffic(canvas: Canvas, rng: np.random.Generator, layout: Layout) -> None:
@@ -120,20 +116,11 @@ def paint_person(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -
     hip, shoulder = 0.5 * tall, 0.83 * tall
     canvas.shadow(x, z, 0.45, 0.5)
     for foot in (x - stride, x + stride):
-        corners = [
-            (x - 0.11, hip + 0.05, z),
-            (x + 0.11, hip + 0.05, z),
-            (foot + 0.08, 0.0, z),
-            (foot - 0.08, 0.0, z),
-        ]
+        corners = [(x - 0.11, hip + 0.05, z), (x + 0.11, hip + 0.05, z), (foot + 0.08, 0.0, z), (foot - 0.08, 0.0, z)]
         canvas.polygon(corners, PERSON, trousers, 0.65)
     for arm in (-1, 1):
         hand = x + arm * (0.2 + stride / 2)
-        corners = [
-            (x + arm * 0.2, shoulder, z),
-            (x + arm * 0.28, shoulder - 0.04, z),
-            (hand + arm * 0.04, hip, z),
-        ]
+        corners = [(x + arm * 0.2, shoulder, z), (x + arm * 0.28, shoulder - 0.04, z), (hand + arm * 0.04, hip, z)]
         canvas.polygon([*corners, (hand - arm * 0.04, hip, z)], PERSON, darker(coat, 0.8), 0.65)
     _paint_bust(canvas, rng, x, z, (hip - 0.05, shoulder), coat, PERSON)
 

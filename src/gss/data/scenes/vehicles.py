@@ -25,12 +25,7 @@ def paint_car(canvas: Canvas, rng: np.random.Generator, x: float, z: float, onco
         flank, far = x + inner * half, z + length
         _paint_flank(canvas, flank, (z, far), (0.3, waist), CAR, colour)
         top = flank - inner * 0.14
-        cabin = [
-            (flank, waist, z + 0.35),
-            (top, roof, z + 1.0),
-            (top, roof, far - 1.7),
-            (flank, waist, far - 1),
-        ]
+        cabin = [(flank, waist, z + 0.35), (top, roof, z + 1.0), (top, roof, far - 1.7), (flank, waist, far - 1)]
         canvas.polygon(cabin, CAR, _GLASS, 0.6)
         for wheel in (z + 0.75, far - 0.85):
             canvas.polygon(_wheel(flank, wheel, 0.34), CAR, _TYRE, 0.5)
@@ -38,13 +33,7 @@ def paint_car(canvas: Canvas, rng: np.random.Generator, x: float, z: float, onco
 
 
 def _paint_car_end(
-    canvas: Canvas,
-    x: float,
-    z: float,
-    half: float,
-    heights: tuple[float, float],
-    colour: Colour,
-    oncoming: bool,
+    canvas: Canvas, x: float, z: float, half: float, heights: tuple[float, float], colour: Colour, oncoming: bool
 ) -> None:
     """Paint the end of a car that faces the camera."""
     waist, roof = heights
@@ -94,12 +83,7 @@ def _paint_long(canvas: Canvas, place: Point, size: Point, label_id: int, colour
 
 
 def _paint_flank(
-    canvas: Canvas,
-    x: float,
-    span: tuple[float, float],
-    heights: tuple[float, float],
-    label_id: int,
-    colour: Colour,
+    canvas: Canvas, x: float, span: tuple[float, float], heights: tuple[float, float], label_id: int, colour: Colour
 ) -> None:
     """Paint an upright rectangle that runs along the street."""
     (near, far), (low, high) = span, heights
